@@ -14,7 +14,7 @@ use crate::cli::{stdout, text};
 use crate::client::Client;
 use crate::sys::files;
 use crate::wire::id::APPLY;
-use crate::wire::process::{End, Process};
+use crate::wire::process::End;
 use crate::wire::request::List;
 
 /// The longest note that is believed, in bytes.
@@ -41,20 +41,23 @@ fn note_path(session: &Session) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Whether all of it could be applied.
+/// Whether all of it could be applied; where not, what came of it is shown by whoever applied it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whole {
-    Yes,
-    No,
+pub enum Outcome {
+    Whole,
+    Partly,
+    /// By the service when it began.
+    PartlyAtStart,
 }
 
 /// The configuration is applied as it was at this age, with this digest. Who may not write there has told
 /// nobody.
-pub fn note(session: &Session, path: &Path, (newest, digest): (Option<u64>, String), whole: Whole) {
+pub fn note(session: &Session, path: &Path, (newest, digest): (Option<u64>, String), outcome: Outcome) {
     let (Some(note), Ok(path)) = (note_path(session), std::path::absolute(path)) else { return };
-    let is_whole = whole == Whole::Yes;
-    let path = path.to_string_lossy();
-    let text = json!({ "path": path, "newest": newest, "declared": digest, "whole": is_whole });
+    let (is_whole, at_start) = (outcome == Outcome::Whole, outcome == Outcome::PartlyAtStart);
+    let text = json!({
+        "path": path.to_string_lossy(), "newest": newest, "declared": digest, "whole": is_whole, "at_start": at_start,
+    });
     let _ = files::replace(&note, 0o644, text.to_string().as_bytes());
 }
 
@@ -68,18 +71,21 @@ fn read(session: &Session) -> Option<Value> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// What the service began with, if that could not be applied as a whole and nothing has been since.
-pub fn failed_at_start(session: &Session, client: &mut Client) -> Option<Process> {
+/// What tells why not all of the configuration is applied, if it is not.
+pub fn not_applied(session: &Session, client: &mut Client) -> Option<String> {
+    let by_service = format!("provost output {APPLY}");
+    // What is noted on this machine is of the service here.
+    if !session.remote.is_given()
+        && let Some(note) = read(session)
+    {
+        let path = text::quoted_command(&[note["path"].as_str()?.to_owned()]);
+        let by_hand = format!("provost apply {path}");
+        return (note["whole"] == false).then(|| if note["at_start"] == true { by_service } else { by_hand });
+    }
     let list = List { pattern: Some(APPLY.to_owned()), all: true, ..List::default() };
     let process = client.list(list).ok()?.into_iter().find(|p| p.internal)?;
     let has_failed = process.exit.as_ref().is_some_and(|exit| exit.end != End::Code(0));
-    let ended = process.stopped_at.filter(|_| has_failed && process.state.is_at_rest())?;
-    let since = || {
-        let is_whole = read(session).is_some_and(|note| note["whole"] == true);
-        is_whole && note_path(session).and_then(|note| modified(&note)).is_some_and(|noted| noted >= ended.0)
-    };
-    // What is noted on this machine is of the service here.
-    (session.remote.is_given() || !since()).then_some(process)
+    (has_failed && process.state.is_at_rest()).then_some(by_service)
 }
 
 /// Says on standard error that the files have changed since, or could not be applied as a whole.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::cli::applied::{self, Whole};
+use crate::cli::applied::{self, Outcome};
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::declared::Declared;
@@ -18,7 +18,7 @@ use crate::cli::{state, stdout, text};
 use crate::client::Client;
 use crate::config;
 use crate::wire::error::{Code, Error};
-use crate::wire::id::ProcessId;
+use crate::wire::id::{Name, ProcessId};
 use crate::wire::process::State;
 use crate::wire::reply::{Definition, Item};
 use crate::wire::request::{EnvChange, List, Numbering, OutdatedRun, Remove, Start, TARGETS_MAX, Update};
@@ -77,19 +77,22 @@ fn parse(arguments: &mut Arguments) -> Result<ApplyArgs, Error> {
 
 fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     // That of the service that is addressed, or else the one that it would have.
-    let of_service = || state::of_service(&session.socket().ok()?).config;
-    let path = args.path.or_else(of_service).or_else(state::default_config).ok_or_else(|| {
+    let path = args.path.or_else(|| of_service(session)).or_else(state::default_config).ok_or_else(|| {
         Error::usage("there is no configuration where one usually is").hint("name it: provost apply FILE")
     })?;
     // Its age before it is read: what is changed meanwhile is newer.
     let age = applied::newest(&path);
-    let declared = Declared::read(&path)?;
+    let declared = Declared::read(&path).inspect_err(|_| {
+        if args.at_start {
+            applied::note(session, &path, (age, String::new()), Outcome::PartlyAtStart);
+        }
+    })?;
     if let (false, Err(e)) = (declared.processes.is_empty(), config::check_writers(&path)) {
         stdout::notice(&format!("{}; no service would begin with it: {}", e.message, e.hint));
     }
     let mut client = session.client()?;
     let (environment, mut steps) = differing(&declared, &mut client)?;
-    let (digest, wanted) = (declared.digest(), declared.processes);
+    let (digest, wanted) = (declared.digest(), &declared.processes);
     if args.at_start {
         let is_left_out = |step: &Step| {
             let autostart = step.wanted.as_ref().and_then(|wanted| wanted.spec.autostart);
@@ -99,11 +102,24 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     }
     let is_done = steps.is_empty() && environment.is_none();
     show(environment.as_ref(), &steps, wanted.len(), session);
+    let removed = steps.iter().filter(|step| step.action == Action::Remove).count();
+    if removed > 0
+        && let Some(own) = of_service(session).filter(|own| !is_same(own, &path))
+    {
+        let (own, path) = (text::path(&own), text::path(&path));
+        stdout::notice(&format!(
+            "{path} is not the configuration of the service, {own}: what only that declares is removed"
+        ));
+    }
+    // What is missing on this machine need not be on another; and once it is done, the outcome tells.
+    if args.mode != Mode::Yes && !session.remote.is_given() {
+        declared.tell_missing();
+    }
     match args.mode {
         Mode::DryRun if is_done => return Ok(0),
         _ if is_done => {
-            applied::note(session, &path, (age, digest), Whole::Yes);
-            tell_failed(&mut client, &wanted, session)?;
+            applied::note(session, &path, (age, digest), Outcome::Whole);
+            tell_failed(&mut client, wanted, session)?;
             return Ok(0);
         }
         Mode::DryRun => return Ok(Code::No.exit_code()),
@@ -126,27 +142,45 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     let mut failed = 0;
     for step in &steps {
         let done = act(&mut client, step);
-        report(step, &done, session);
+        // What cannot run may be there all the same, to be tried again.
+        let is_there = step.action == Action::Add && done.is_err() && is_there(&mut client, &step.name);
+        report(step, &done, is_there, session);
         failed += usize::from(done.is_err());
     }
-    applied::note(session, &path, (age, digest), if failed == 0 { Whole::Yes } else { Whole::No });
-    tell_failed(&mut client, &wanted, session)?;
+    let outcome = match (failed, args.at_start) {
+        (0, _) => Outcome::Whole,
+        (_, true) => Outcome::PartlyAtStart,
+        (_, false) => Outcome::Partly,
+    };
+    applied::note(session, &path, (age, digest), outcome);
+    tell_failed(&mut client, wanted, session)?;
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
 }
 
+fn of_service(session: &Session) -> Option<PathBuf> {
+    state::of_service(&session.socket().ok()?).config
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    real(one) == real(other)
+}
+
 /// Notes that this configuration is applied, if there is nothing to do for it, and returns whether there is
-/// nothing. What cannot be seen is not noted.
-pub fn note_if_done(session: &Session, client: &mut Client, path: &Path) -> bool {
+/// nothing; an error if it could not be. What cannot be seen is not noted.
+pub fn note_if_done(session: &Session, client: &mut Client, path: &Path) -> Result<bool, Error> {
     let age = applied::newest(path);
+    let declared = Declared::read(path)?;
     // Where nothing is declared, what is there may be of another file.
-    let declared = Declared::read(path).ok().filter(|d| !d.processes.is_empty() || d.environment.is_some());
-    let Some(declared) = declared else { return true };
-    let Ok((environment, steps)) = differing(&declared, client) else { return true };
+    if declared.processes.is_empty() && declared.environment.is_none() {
+        return Ok(true);
+    }
+    let Ok((environment, steps)) = differing(&declared, client) else { return Ok(true) };
     let is_done = environment.is_none() && steps.is_empty();
     if is_done {
-        applied::note(session, path, (age, declared.digest()), Whole::Yes);
+        applied::note(session, path, (age, declared.digest()), Outcome::Whole);
     }
-    is_done
+    Ok(is_done)
 }
 
 /// What is to be done for the service to have it.
@@ -208,7 +242,10 @@ fn show(environment: Option<&Variables>, steps: &[Step], declared: usize, sessio
             session.object(&shown(step));
         }
     } else if steps.is_empty() && variables.is_empty() {
-        session.out.line(&format!("nothing to do: {declared} processes are as they are declared"));
+        session.out.line(&match declared {
+            1 => "nothing to do: 1 process is as it is declared".to_owned(),
+            n => format!("nothing to do: {n} processes are as they are declared"),
+        });
     } else {
         let header = ["ACTION", "PROCESS", "FIELD", "IS", "IS TO BE"].map(str::to_owned);
         let steps =
@@ -300,7 +337,9 @@ fn act(client: &mut Client, step: &Step) -> Result<Vec<Item>, Error> {
             step.id.map(|_| remove(client)).transpose()?;
         }
         Action::Change | Action::Restart => {
-            let update = Update { target: target(), spec, outdated: OutdatedRun::Restart };
+            let is_cut_off = step.action == Action::Restart || !spec.schedule.is_on();
+            let outdated = if is_cut_off { OutdatedRun::Restart } else { OutdatedRun::Continue };
+            let update = Update { target: target(), spec, outdated };
             return client.update(update).and_then(done);
         }
     }
@@ -317,7 +356,12 @@ fn done(items: Vec<Item>) -> Result<Vec<Item>, Error> {
     }
 }
 
-fn report(step: &Step, done: &Result<Vec<Item>, Error>, session: &mut Session) {
+fn is_there(client: &mut Client, name: &Name) -> bool {
+    let items = client.status(vec![name.as_str().to_owned()]).unwrap_or_default();
+    items.iter().any(|item| item.process.is_some())
+}
+
+fn report(step: &Step, done: &Result<Vec<Item>, Error>, is_there: bool, session: &mut Session) {
     let (action, name) = (step.action.name(), &step.name);
     if session.is_json() {
         let error = done.as_ref().err().map(json::error);
@@ -327,7 +371,10 @@ fn report(step: &Step, done: &Result<Vec<Item>, Error>, session: &mut Session) {
     }
     match done {
         Err(e) => stdout::complain(&Error {
-            message: format!("{name}: cannot {action}: {}", e.message),
+            message: match is_there {
+                true => format!("{name}: added, and cannot run: {}", e.message),
+                false => format!("{name}: cannot {action}: {}", e.message),
+            },
             hint: in_file(&e.hint),
             ..e.clone()
         }),

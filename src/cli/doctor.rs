@@ -1,6 +1,9 @@
 //! `provost doctor`: whether the service is well, part by part; and `provost reconcile`: what it found when
 //! it began.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
 use serde_json::{Value, json};
 
 use crate::cli::applied;
@@ -8,12 +11,14 @@ use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
+use crate::cli::service_settings;
 use crate::cli::session::Session;
-use crate::cli::text;
+use crate::cli::{state, text};
 use crate::client::Client;
+use crate::sys::system;
 use crate::wire::error::{Code, Error};
 use crate::wire::health::{Controller, Health, Reconciled, Sink, Store};
-use crate::wire::id::{APPLY, GATEWAY};
+use crate::wire::id::GATEWAY;
 use crate::wire::module::{ModuleAnswer, ModuleCall, ModuleExpectation};
 use crate::wire::process::{Process, State};
 use crate::wire::provider::HOST;
@@ -27,8 +32,9 @@ const HELP: &str = "\
 Usage: provost doctor
 
 A line for each part: the database, each sink, the gateway for gRPC, the configuration if the service began
-without being able to apply it as a whole, modules that are expected, which limits processes can have, and
-what was found at the start. Exits with 3 when one of them is not well.
+without being able to apply it as a whole or could not begin with it as it is by now, modules that are
+expected, which limits processes can have, and what was found at the start. Exits with 3 when one of them is
+not well.
 
 Examples:
   provost doctor
@@ -59,14 +65,17 @@ fn run((): (), session: &mut Session) -> Result<u8, Error> {
     let gateway = gateway(&mut client);
     let gateway_fails = gateway.as_ref().is_some_and(|p| matches!(p.state, State::Failed | State::Backoff));
     let modules = modules(&mut client, session);
-    let not_applied = applied::failed_at_start(session, &mut client);
-    let is_well = is_well(&health) && !gateway_fails && modules.is_well() && not_applied.is_none();
+    let not_applied = applied::not_applied(session, &mut client);
+    let refused = refused(session);
+    let is_well =
+        is_well(&health) && !gateway_fails && modules.is_well() && not_applied.is_none() && refused.is_none();
     if session.is_json() {
         let mut object = in_json(&health);
         object["well"] = is_well.into();
         object["gateway"] = gateway.as_ref().map(gateway_json).into();
         object["modules"] = modules.in_json();
         object["applied"] = not_applied.is_none().into();
+        object["refused"] = refused.into();
         session.object(&object);
     } else {
         session.out.line(&store(&health.store));
@@ -74,17 +83,31 @@ fn run((): (), session: &mut Session) -> Result<u8, Error> {
             session.out.line(&self::sink(sink));
         }
         session.out.line(&format!("gateway: {}", gateway_state(gateway.as_ref())));
-        if let Some(apply) = &not_applied {
-            let how = text::state(apply, Timestamp::now());
-            session
-                .out
-                .line(&format!("configuration: not applied as a whole, see 'provost output {APPLY}': {how}"));
+        if let Some(how) = &not_applied {
+            session.out.line(&format!("configuration: not applied as a whole: '{how}' tells what and why"));
+        }
+        if let Some(why) = refused {
+            let why = text::escaped(&why);
+            session.out.line(&format!("configuration: refused, and no service would begin with it: {why}"));
         }
         modules.lines().iter().for_each(|line| session.out.line(line));
         limits(&health.controllers).iter().for_each(|line| session.out.line(line));
         session.out.line(&format!("reconciled: {}", summary(&health.reconciled)));
     }
     Ok(if is_well { 0 } else { 3 })
+}
+
+/// Why the service could not begin with its configuration as that is by now; none where it could, or where
+/// we need not be able to read what the service can.
+fn refused(session: &Session) -> Option<String> {
+    if session.remote.is_given() {
+        return None;
+    }
+    let socket = session.socket().ok()?;
+    let config = state::of_service(&socket).config?;
+    let owner = fs::metadata(&socket).ok()?.uid();
+    let is_like_it = [0, owner].contains(&system::euid());
+    is_like_it.then(|| service_settings::check(&socket, &config).err())?.map(|e| e.message)
 }
 
 /// How the modules are that the configuration expects.

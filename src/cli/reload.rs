@@ -2,13 +2,14 @@
 //! gateway read its files again. What differs is shown first.
 
 use std::io::{self, IsTerminal};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::cli::apply;
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
+use crate::cli::last_output;
 use crate::cli::manual::Positional;
 use crate::cli::service_settings::{self, Change, Takes};
 use crate::cli::session::Session;
@@ -17,7 +18,7 @@ use crate::client::{Client, StreamItem};
 use crate::sys::{signal, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{GATEWAY, UpgradeId};
-use crate::wire::process::Process;
+use crate::wire::process::{Process, State};
 use crate::wire::provider::HOST;
 use crate::wire::reply::Item;
 use crate::wire::request::{Signal, Since, Stream, StreamKind, Until, Upgrade, Wait};
@@ -25,6 +26,10 @@ use crate::wire::spec::Scope;
 
 /// How long the gateway may take to say what came of it.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked at meanwhile.
+const STEP: Duration = Duration::from_millis(100);
+/// How often it may fail to begin: what an earlier one still holds is free soon.
+const ATTEMPTS: u64 = 2;
 /// What the line begins with that says so.
 const REPORTS: [&str; 2] = ["reloaded", "not reloaded"];
 
@@ -116,11 +121,18 @@ fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
     let said = make_hold(&mut client, &changes)?;
     if let Some(config) = config {
         service_settings::note_after(&changes, &socket, &config)?;
-        if !apply::note_if_done(session, &mut client, &config) {
-            let config = text::path(&config);
-            stdout::notice(&format!(
-                "processes are not touched, and differ from their sections: provost apply {config}"
-            ));
+        let shown = text::path(&config);
+        match apply::note_if_done(session, &mut client, &config) {
+            Ok(true) => {}
+            Ok(false) => stdout::notice(&format!(
+                "processes are not touched, and differ from their sections: provost apply {shown}"
+            )),
+            Err(e) => {
+                stdout::notice(&format!(
+                    "processes are not touched, and could not be applied: {}",
+                    e.message
+                ));
+            }
         }
     }
     let waiting: Vec<_> = (changes.iter().filter(|change| change.takes == Takes::Service))
@@ -217,11 +229,33 @@ fn gateway(client: &mut Client) -> Result<Option<Process>, Error> {
     }
 }
 
-/// Waits until one that was begun lets clients in.
+/// Waits until one that was begun lets clients in, or has failed more than once.
 fn until_ready(client: &mut Client, gateway: &Process) -> Result<(), Error> {
     let targets = vec![gateway.id.to_string()];
-    let ready = only(client.wait(Wait { targets, until: Until::Ready, timeout: Some(TIMEOUT) })?);
-    ready.map(drop).map_err(|e| e.hint(format!("see 'provost why {GATEWAY}'")))
+    let begun = Instant::now();
+    loop {
+        let step = Wait { targets: targets.clone(), until: Until::Ready, timeout: Some(STEP) };
+        let Err(late) = only(client.wait(step)?) else { return Ok(()) };
+        if late.code != Code::TimedOut || begun.elapsed() >= TIMEOUT {
+            return Err(late.hint(format!("see 'provost why {GATEWAY}'")));
+        }
+        let now = only(client.status(targets.clone())?)?;
+        let is_failing = matches!(now.state, State::Backoff | State::Failed);
+        if is_failing && now.run >= gateway.run.saturating_add(ATTEMPTS) {
+            return Err(does_not_begin(client, &now));
+        }
+    }
+}
+
+/// With its own last words about it.
+fn does_not_begin(client: &mut Client, gateway: &Process) -> Error {
+    let said = last_output::read(client, gateway, 2).map_or_else(|_| Vec::new(), |lines| lines.latest);
+    let words = said.iter().map(|line| line.strip_prefix("provost: ").unwrap_or(line));
+    let (hints, words): (Vec<_>, Vec<_>) = words.partition(|line| line.starts_with("hint: "));
+    let why = words.last().map_or("it ends at once", |why| why);
+    let hint = hints.last().and_then(|hint| hint.strip_prefix("hint: "));
+    let e = Error::new(Code::Failed, format!("the gateway does not begin, and is tried again: {why}"));
+    e.hint(hint.map_or_else(|| format!("see 'provost why {GATEWAY}'"), str::to_owned))
 }
 
 /// The process of an answer about one.

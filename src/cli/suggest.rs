@@ -2,11 +2,14 @@
 
 use crate::cli::applied;
 use crate::cli::arguments::Arguments;
+use crate::cli::declared::Declared;
+use crate::cli::plan::Wanted;
 use crate::cli::session::Session;
+use crate::cli::state;
 use crate::cli::text;
 use crate::cli::values;
 use crate::wire::error::{Code, Error};
-use crate::wire::id::{APPLY, no_such_target, quoted};
+use crate::wire::id::{no_such_target, quoted};
 use crate::wire::reply::Item;
 use crate::wire::request::List;
 
@@ -20,16 +23,32 @@ pub fn better(session: &Session, e: Error) -> Error {
     let Some(target) = target_of(&e) else { return e };
     let names: Vec<String> =
         names().into_iter().flatten().filter_map(|p| Some(p.name?.as_str().to_owned())).collect();
-    let not_applied = || {
-        applied::failed_at_start(session, &mut session.client().ok()?).map(|_| {
-            format!(
-                "not all of the configuration could be applied: 'provost output {APPLY}' tells what and why"
-            )
-        })
-    };
-    match hint(&target, &names).or_else(not_applied) {
+    match hint(&target, &names).or_else(|| declared(session, &target)) {
         Some(hint) => e.hint(hint),
         None => e,
+    }
+}
+
+/// What is declared and not there, or may be.
+fn declared(session: &Session, target: &str) -> Option<String> {
+    if session.remote.is_given() {
+        return None;
+    }
+    let path = state::of_service(&session.socket().ok()?).config?;
+    let (shown, words) = (text::path(&path), ["provost", "apply"].map(str::to_owned));
+    let apply = text::quoted_command(&[&words[..], &[path.to_string_lossy().into_owned()]].concat());
+    let not_applied = applied::not_applied(session, &mut session.client().ok()?);
+    let is_meant = |wanted: &Wanted| wanted.spec.name.as_ref().is_some_and(|name| name.as_str() == target);
+    match (Declared::read(&path), not_applied) {
+        (Ok(all), _) if !all.processes.iter().any(is_meant) => None,
+        (Ok(_), Some(how)) => {
+            Some(format!("it is declared in {shown}, and could not be made: '{how}' tells why"))
+        }
+        (Ok(_), None) => Some(format!("it is declared in {shown}, and not there: {apply}")),
+        (Err(_), how) => {
+            let how = how.unwrap_or(apply);
+            Some(format!("the configuration cannot be applied as it is: '{how}' tells why"))
+        }
     }
 }
 

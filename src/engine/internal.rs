@@ -321,6 +321,10 @@ impl Said {
         if record.state == State::Running && record.ready && record.run > self.ready {
             self.ready = record.run;
             self.how.clear();
+            // What comes of it is told when it has ended.
+            if label == APPLY {
+                return;
+            }
             let line = last_line(&self.process, StreamKind::Both, |line| is_ready(&self.process, line));
             let line = line.unwrap_or_else(|| "ready".to_owned());
             engine.context.say(&format!("{label}: {line} (pid {})", record.pid.unwrap_or_default()));

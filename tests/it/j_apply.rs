@@ -147,7 +147,7 @@ fn what_fails_is_named_and_the_rest_is_done() {
          [process.c]\ncommand = ['sleep', '1000']\n",
     );
     let out = service.cli(&["apply", "--yes", &path]);
-    assert!(out.err().contains("bad: cannot add"), "{}", out.err());
+    assert!(out.err().contains("bad: added, and cannot run"), "{}", out.err());
     out.expect(8);
     assert_eq!(pids(&service).into_keys().collect::<Vec<_>>(), ["a", "bad", "c"]);
     // It is there and says what is wrong, and is tried again by the next apply.
