@@ -71,8 +71,11 @@ fn another_user_is_refused() {
     assert_eq!(ask(&[]).expect(0).out(), "True");
     let nobody = ask(&["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
     assert_ne!(nobody.out(), "True", "{nobody:?}");
-    let log = String::from_utf8_lossy(&service.output(GATEWAY)).into_owned();
-    assert!(log.contains("uid 65534") && log.contains("refused"), "{log}");
+    // Its log is written by a thread of its own.
+    wait::until("it is told", SOON, || {
+        let log = String::from_utf8_lossy(&service.output(GATEWAY)).into_owned();
+        log.contains("uid 65534") && log.contains("refused")
+    });
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::harness::procfs;
+use crate::harness::{SOON, procfs, wait};
 
 /// How a command ended, and what it said.
 #[derive(Clone)]
@@ -92,11 +92,14 @@ pub fn run(mut command: Command, limit: Duration) -> Output {
     }
 }
 
+/// What has `env` give a program the signal as by default.
+const INTERRUPTIBLE: &str = "--default-signal=INT";
+
 /// The same command, which SIGINT ends also where these tests ignore it, as a job in the background of a
 /// script does: programs are handed that on.
 fn interruptible(command: &Command) -> Command {
     let mut same = Command::new("env");
-    same.arg("--default-signal=INT").arg(command.get_program()).args(command.get_args());
+    same.arg(INTERRUPTIBLE).arg(command.get_program()).args(command.get_args());
     for (key, value) in command.get_envs() {
         match value {
             Some(value) => same.env(key, value),
@@ -203,8 +206,10 @@ impl Running {
         String::from_utf8_lossy(&self.stderr.lock()).into_owned()
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal, once it is the program and no more what makes it interruptible: that may ignore one.
+    #[track_caller]
     pub fn signal(&self, signal: &str) {
+        wait::until("it is executed", SOON, || !procfs::command(self.pid).contains(INTERRUPTIBLE));
         procfs::signal(signal, self.pid);
     }
 
