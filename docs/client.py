@@ -81,7 +81,8 @@ def main():
                 print(f"({item.gap.missed} bytes came too fast)", file=sys.stderr)
 
         ended = provost.Wait(messages.WaitRequest(targets=[started.id])).results[0].process.last_end
-        print(f"ended: {str(ended).strip()}", file=sys.stderr)
+        how = ended.WhichOneof("status")
+        print(f"ended: {how}: {getattr(ended, how)}", file=sys.stderr)
         provost.Remove(messages.RemoveRequest(targets=[started.id]))
 
 
@@ -89,4 +90,8 @@ if __name__ == "__main__":
     try:
         main()
     except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            print("--user names the user, 'demo' without it, and $PROVOST_PASSWORD is the password", file=sys.stderr)
         sys.exit(f"{error.code().name}: {error.details()}")
+    except OSError as error:
+        sys.exit(f"{error}\nis the certificate made ('provost cert init --client NAME'), and readable for you?")

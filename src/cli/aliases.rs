@@ -20,7 +20,34 @@ pub const ALIASES: [(&str, &[&str]); 9] = [
 ];
 
 /// Words that are no command here, and what does it.
-const ANSWERS: [(&[&str], &str); 23] = [
+const ANSWERS: [(&[&str], &str); 31] = [
+    (
+        &["diff", "plan"],
+        "what a file would change: provost apply --dry-run FILE; of the service's own: provost reload --dry-run",
+    ),
+    (&["health", "ready"], "of a process: provost status TARGET; of the service: provost doctor"),
+    (
+        &["clear", "prune", "clean"],
+        "provost remove TARGET forgets what is stopped; what has ended and has no name goes by itself: keep_ended",
+    ),
+    (
+        &["mask", "unmask"],
+        "provost stop TARGET: it stays stopped until it is started; or take it out of the file",
+    ),
+    (
+        &["reset-failed", "try-restart", "rolling-restart", "rolling"],
+        "provost start TARGET tries what has failed again; one after the other: provost restart --one-by-one 'web-*'",
+    ),
+    (
+        &["avail", "status-all", "list-units", "list-timers", "is-enabled"],
+        "provost list; times: provost schedule; how one is defined: provost show TARGET",
+    ),
+    (&["runs"], "provost history TARGET; the output of one run: provost logs --run N TARGET, or --run last"),
+    (
+        &["service", "daemon", "systemctl", "supervisorctl", "pm2"],
+        "the service is what 'provost serve' runs, or a unit of systemd; its own settings: provost reload; one of its \
+         processes: provost restart TARGET",
+    ),
     (
         &["add", "create", "new"],
         "provost start --name NAME -- PROGRAM [ARG...]; what a file declares: provost apply FILE",
@@ -112,11 +139,15 @@ pub fn command_of(name: &str) -> &str {
 
 /// Elsewhere it ends a process, or sends it any signal, or ends the service.
 fn kill(words: &[String]) -> Error {
-    let (options, targets): (Vec<_>, Vec<_>) = words.iter().partition(|word| word.starts_with('-'));
-    let targets: Vec<String> = targets.into_iter().cloned().collect();
-    let targets = if targets.is_empty() { "TARGET".to_owned() } else { text::quoted_command(&targets) };
+    let e = Error::usage(format!("there is no command {}", quoted("kill")));
+    let (options, targets): (Vec<_>, Vec<_>) = words.iter().cloned().partition(|word| word.starts_with('-'));
     let signal = options.first().map_or("KILL", |option| option.trim_start_matches('-'));
-    Error::usage(format!("there is no command {}", quoted("kill"))).hint(format!(
+    // As kill -s HUP web.
+    if let ("s", [signal, targets @ ..]) = (signal, &targets[..]) {
+        return e.hint(format!("provost signal {signal} {}", text::quoted_command(targets)));
+    }
+    let targets = if targets.is_empty() { "TARGET".to_owned() } else { text::quoted_command(&targets) };
+    e.hint(format!(
         "to end it for good: provost stop {targets}; at once: provost stop --timeout 0 {targets}; to send it a \
          signal: provost signal {signal} {targets}"
     ))
@@ -156,6 +187,8 @@ mod tests {
 
     #[test]
     fn kill_is_answered_with_what_does_it() {
+        let words = ["-s", "HUP", "web"].map(str::to_owned);
+        assert_eq!(kill(&words).hint, "provost signal HUP web");
         let e = kill(&["-9".to_owned(), "web 1".to_owned()]);
         assert!(
             e.hint.contains("provost stop 'web 1'") && e.hint.contains("provost signal 9 'web 1'"),

@@ -87,6 +87,9 @@ const ELSEWHERE: [(&[&str], &str); 19] = [
     (&["--depends-on", "--needs"], "--requires"),
 ];
 
+/// The most options of a command that a refusal names.
+const OPTIONS_SHOWN_MAX: usize = 10;
+
 impl Arguments {
     /// Over the words behind the program's own name.
     pub fn new(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
@@ -257,6 +260,9 @@ impl Arguments {
         let known: Vec<_> = manual::options(command).into_iter().flat_map(|o| o.names).collect();
         let has = |name: &str| known.iter().any(|known| known == name);
         match option {
+            "--all" | "-a" if ["why", "output", "history"].contains(&command.name) => {
+                return e.hint("it is of one process; of all: provost status, or provost logs all");
+            }
             "--all" | "-a" if command.arguments == Positional::Targets => {
                 return e.hint(format!("all of them: provost {} all", command.name));
             }
@@ -293,15 +299,62 @@ impl Arguments {
                 return e.hint("here that is -n N");
             }
             "--since" if has("--limit") => return e.hint("--limit N shows the last N"),
+            "--wait" | "--timeout" if ["apply", "update", "scale"].contains(&command.name) => {
+                return e.hint("that is a command of its own: provost wait --for ready --timeout 30s TARGET");
+            }
+            "-y" if has("--yes") => return e.hint("here that is --yes"),
+            "-q" | "--quiet" if command.name == "list" => return e.hint("names alone: --format '{name}'"),
+            "--running" | "--stopped" if has("--state") => {
+                let state = option.trim_start_matches('-');
+                return e.hint(format!("here that is --state {state}"));
+            }
+            "--stopped" if command.name == "remove" => {
+                return e.hint("those that run are refused: provost remove all takes the others");
+            }
+            "-u" | "--unit" | "--no-pager" if command.name == "logs" => {
+                return e.hint("the process stands alone, and there is no pager: provost logs NAME");
+            }
+            "--watch" if command.name == "start" => {
+                return e.hint("files are not watched: what watches them runs 'provost restart NAME'");
+            }
+            "-t" if has("--timeout") => return e.hint("here that is --timeout"),
+            "-i" if has("--instances") => return e.hint("here that is --instances"),
+            "--command" if command.name == "update" => {
+                return e.hint("the program stands behind --: provost update NAME -- PROGRAM [ARG...]");
+            }
+            "--instances" if command.name == "update" => {
+                return e.hint("how many there are: provost scale NAME N");
+            }
+            "-it" | "-i" | "-t" | "--tty" if command.name == "run" => {
+                return e.hint("it has no terminal: its output is shown, and signals are passed on");
+            }
+            "--unset" if command.name == "env" => return e.hint("provost env unset KEY"),
+            "-o" | "--output" if has("--json") => return e.hint("here that is --json"),
+            "-f" | "--file" if ["apply", "import"].contains(&command.name) => {
+                return e.hint(format!("the file stands alone: provost {} FILE", command.name));
+            }
+            "--path" | "--file" if command.name == "logs" => {
+                return e.hint("where they are: provost show TARGET, as log, or status --json, as log_files");
+            }
             _ => {}
         }
         let here = ELSEWHERE.iter().find(|(words, here)| words.contains(&option) && has(here));
         if let Some((_, here)) = here {
             return e.hint(format!("here that is {here}"));
         }
-        match values::closest(option, known) {
+        let own = known.iter().map(String::as_str).filter(|name| command.help.contains(name));
+        let long: Vec<_> = own.filter(|name| name.starts_with("--")).collect();
+        // As one word: --restart-always.
+        let begun = long.iter().find_map(|name| Some((name, option.strip_prefix(name)?.strip_prefix('-')?)));
+        if let Some((name, value)) = begun {
+            return e.hint(format!("did you mean {name} {value}? 'provost help {}' shows all", command.name));
+        }
+        match values::closest(option, known.clone()) {
             Some(near) => e.hint(format!("did you mean {near}? 'provost help {}' shows all", command.name)),
-            None => e.hint(format!("'provost help {}' shows the options", command.name)),
+            None if long.is_empty() || long.len() > OPTIONS_SHOWN_MAX => {
+                e.hint(format!("'provost help {}' shows the options", command.name))
+            }
+            None => e.hint(format!("there are {}: see 'provost help {}'", long.join(", "), command.name)),
         }
     }
 
@@ -313,7 +366,13 @@ impl Arguments {
     /// A refusal that shows how the command is written.
     pub fn usage(&self, message: String) -> Error {
         match self.command {
-            Some(command) => Error::usage(message).hint(format!("usage: {}", manual::usage(command))),
+            Some(command) => {
+                let others = match manual::has_other_usages(command) {
+                    true => format!("; 'provost help {}' shows the others", command.name),
+                    false => String::new(),
+                };
+                Error::usage(message).hint(format!("usage: {}{others}", manual::usage(command)))
+            }
             None => Error::usage(message)
                 .hint("usage: provost COMMAND [OPTIONS]; 'provost help' shows the commands"),
         }
@@ -345,6 +404,11 @@ impl Arguments {
         self.values.first().map(String::as_str)
     }
 
+    /// Whether one of the values so far is a path, which no target is.
+    pub fn has_path(&self) -> bool {
+        self.values.iter().any(|value| value.contains('/'))
+    }
+
     /// Takes all values that are left.
     pub fn values(&mut self) -> Vec<String> {
         mem::take(&mut self.values)
@@ -364,7 +428,11 @@ impl Arguments {
     /// Takes the values as targets: at least one, each of a form that can name a process.
     pub fn targets(&mut self) -> Result<Vec<String>, Error> {
         if self.values.is_empty() && !self.shared.help {
-            return Err(self.usage("no target is given".into()));
+            let e = self.usage("no target is given".into());
+            // Where several can be named, all can.
+            let takes_all = self.command.is_some_and(|command| manual::usage(command).contains("TARGET..."));
+            let hint = format!("{}; every process: all", e.hint);
+            return Err(if takes_all { e.hint(hint) } else { e });
         }
         for target in &self.values {
             target.parse::<Target>()?;
@@ -463,6 +531,18 @@ mod tests {
             ("start", "-d", "provost run"),
             ("serve", "-d", "foreground"),
             ("wait", "--ready", "--for ready"),
+            ("start", "--restart-always", "--restart always"),
+            ("update", "--wait", "provost wait --for ready"),
+            ("apply", "--timeout", "provost wait --for ready"),
+            ("apply", "-y", "--yes"),
+            ("list", "--running", "--state running"),
+            ("update", "--instances", "provost scale"),
+            ("output", "--all", "provost logs all"),
+            ("apply", "-f", "provost apply FILE"),
+            ("show", "-o", "--json"),
+            ("logs", "--path", "provost show TARGET"),
+            ("events", "--kind", "there are --follow, --since, --limit"),
+            ("doctor", "--full", "'provost help doctor'"),
         ] {
             assert!(hint(command, option).contains(says), "{command} {option}: {}", hint(command, option));
         }

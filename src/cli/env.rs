@@ -78,9 +78,9 @@ fn parse(arguments: &mut Arguments) -> Result<EnvArgs, Error> {
             return Err(e.hint(format!("provost env set {other}")));
         }
         Some(other) => {
-            return Err(
-                arguments.usage(format!("there is no 'provost env {}'", quoted(other).trim_matches('\'')))
-            );
+            let e =
+                arguments.usage(format!("there is no 'provost env {}'", quoted(other).trim_matches('\'')));
+            return Err(if other == "get" { e.hint("'provost env' lists them all") } else { e });
         }
     }
     Ok(EnvArgs::Change(change))

@@ -208,8 +208,8 @@ fn level_of(line: &[u8]) -> Option<usize> {
     words.filter_map(named).next()
 }
 
-fn run(args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
-    let mut client = session.client()?;
+fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client_for(&mut args.targets)?;
     let definitions = definitions(&mut client, &args.targets)?;
     let mut shows = Shows::new(&definitions, &args, session);
     let (mut sources, mut ends) = (Vec::new(), Vec::new());

@@ -142,6 +142,11 @@ pub fn usage(command: &About) -> &'static str {
     first.strip_prefix("Usage: ").unwrap_or(first)
 }
 
+/// Whether it can be written in other ways, too.
+pub fn has_other_usages(command: &About) -> bool {
+    command.help.lines().nth(1).is_some_and(|line| line.trim_start().starts_with("provost "))
+}
+
 /// A command's options, the shared ones included.
 pub fn options(command: &About) -> Vec<Flag> {
     let text = help(command);

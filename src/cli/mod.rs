@@ -51,6 +51,7 @@ mod manual;
 mod module;
 #[cfg(feature = "gateway")]
 mod module_batch;
+mod others;
 mod output;
 mod plan;
 mod process_table;

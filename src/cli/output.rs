@@ -74,9 +74,14 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
         let (tail, raw, extras) = (args.tail, args.raw, Extras::default());
         return stream::run(StreamArgs { stream, tail, until_end: false, extras, raw }, session);
     }
-    let mut client = session.client()?;
-    let run = args.run.map(|which| Run::of_target(&mut client, &args.target, which)).transpose()?;
-    let mut chunks = client.output(Output { target: args.target, kind: args.kind })?;
+    let mut targets = [args.target];
+    let mut client = session.client_for(&mut targets)?;
+    let [target] = targets;
+    if target == "*" {
+        return Err(Error::usage("the output of one process at a time").hint("of all: provost logs all"));
+    }
+    let run = args.run.map(|which| Run::of_target(&mut client, &target, which)).transpose()?;
+    let mut chunks = client.output(Output { target, kind: args.kind })?;
     if let Some(run) = run {
         run.cut(&mut chunks);
     }

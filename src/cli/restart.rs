@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{Counts, in_order, judge, report_states};
 use crate::cli::command::{Command, job};
+use crate::cli::others::Others;
 use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
 use crate::cli::stdout;
@@ -71,18 +72,22 @@ fn run(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
     match args.pace {
         Pace::AtOnce { wait, timeout } => {
             let mut client = session.client_for(&mut args.targets)?;
+            let others = Others::before(session, &mut client);
             let progress = Progress::begin(session, &args.targets, Wanted::Ready);
             let items = in_order(client.restart(args.targets.clone())?, &args.targets);
+            drop(progress);
             let Some(until) = wait else {
-                drop(progress);
-                return Ok(report_states(session, &items).exit_code());
+                let counts = report_states(session, &items);
+                if let Some(others) = others {
+                    others.tell(&mut client, &items);
+                }
+                return Ok(counts.exit_code());
             };
             // What could not be restarted is told before the wait for the others, which may be long.
             let (failed, done): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.error.is_some());
             let counts = report_states(session, &failed);
             session.out.flush();
-            let items = waited(&mut client, &done, until, timeout)?;
-            drop(progress);
+            let items = waited(&mut client, &done, (until, timeout), session)?;
             Ok(counts.and(report_states(session, &items)).exit_code())
         }
         Pace::OneByOne { timeout } => one_by_one(args.targets, timeout, session),
@@ -93,14 +98,15 @@ fn run(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
 fn waited(
     client: &mut Client,
     done: &[Item],
-    until: Until,
-    timeout: Option<Duration>,
+    (until, timeout): (Until, Option<Duration>),
+    session: &Session,
 ) -> Result<Vec<Item>, Error> {
     let id = |item: &Item| Some(item.process.as_ref()?.id.to_string());
     let targets: Vec<_> = done.iter().filter_map(id).collect();
     if targets.is_empty() {
         return Ok(Vec::new());
     }
+    let _progress = Progress::begin(session, &targets, Wanted::Ready);
     Ok(in_order(client.wait(Wait { targets: targets.clone(), until, timeout })?, &targets))
 }
 

@@ -74,6 +74,15 @@ fn verb(targets: &[String]) -> Option<Error> {
             format!("to run it now: provost start {}", text::quoted_command(&targets[1..]))
         }
         "list" | "ls" | "show" => "provost schedule shows all".to_owned(),
+        "disable" | "pause" | "suspend" | "stop" => {
+            format!("a stop suspends its schedule: provost stop {}", text::quoted_command(&targets[1..]))
+        }
+        "enable" | "resume" | "continue" => {
+            format!(
+                "a start resumes its schedule, and runs it: provost start {}",
+                text::quoted_command(&targets[1..])
+            )
+        }
         "add" | "set" => "provost update --schedule '0 3 * * *' NAME, or schedule in a file".to_owned(),
         _ => return None,
     };

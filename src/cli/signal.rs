@@ -5,6 +5,7 @@ use crate::cli::batch::{Expectation, in_order, report};
 use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
+use crate::cli::text;
 use crate::cli::values;
 use crate::sys::signal;
 use crate::wire::error::Error;
@@ -43,13 +44,21 @@ fn parse(arguments: &mut Arguments) -> Result<Signal, Error> {
             Err(_) => e,
         });
     }
+    // -HUP is read as -H UP, another machine.
+    if arguments.shared.remote.name.as_ref().is_some_and(|name| values::signal(&format!("H{name}")).is_ok()) {
+        return Err(arguments.usage("a signal has no '-' here".into()).hint("provost signal HUP TARGET..."));
+    }
     let signal = arguments.next_value().ok_or_else(|| arguments.usage("no signal is given".into()))?;
     let targets = arguments.targets();
     let number = values::signal(&signal).map_err(|e| match targets.as_deref() {
         Ok([.., last]) if values::signal(last).is_ok() => {
             e.hint(format!("the signal comes first: provost signal {last} {signal}"))
         }
-        _ => e,
+        Err(_) => e.hint(format!(
+            "the signal comes first: provost signal HUP {}",
+            text::quoted_command(std::slice::from_ref(&signal))
+        )),
+        Ok(_) => e,
     })?;
     Ok(Signal { signal: number, targets: targets?, scope })
 }
@@ -77,7 +86,9 @@ mod tests {
         let e = parsed("web hup").unwrap_err();
         assert!(e.message.contains("'web'") && e.hint.contains("provost signal hup web"), "{e:?}");
         assert!(parsed("web db").is_err_and(|e| e.hint.contains("write its name")));
+        assert!(parsed("web").is_err_and(|e| e.hint.contains("provost signal HUP web")));
         assert!(parsed("hup").is_err());
+        assert!(parsed("-HUP web").is_err_and(|e| e.hint.contains("provost signal HUP")));
         assert!(parsed("-9 web").is_err_and(|e| e.hint.contains("provost signal 9")));
     }
 }

@@ -37,8 +37,8 @@ again, and jobs that have a schedule run now. There is no shell in between, unle
 
 Options:
       --instances N          Start N of it, named NAME-1 to NAME-N: all or none
-      --wait[=WHAT]          Wait until it is ready, which it is at once where no readiness is given;
-                             --wait=running: until the program executes
+      --wait[=WHAT]          Wait until it is ready, which it is at once where no readiness is given; with
+                             =running until the program executes
       --timeout D            How long to wait, else for ever; the process goes on then (exit code 5)
 
 Examples:
@@ -96,11 +96,26 @@ fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
             if let Some(option) = options.first_seen().or(instances.map(|_| "--instances")) {
                 let e = Error::usage(format!("option {option} is for a new process, but there is no --"));
                 let values = arguments.values();
-                let program =
-                    if values.is_empty() { "PROGRAM".into() } else { text::quoted_command(&values) };
-                return Err(e.hint(format!("write: provost start {option} ... -- {program}")));
+                return Err(e.hint(match &values[..] {
+                    [] => format!("write: provost start {option} ... -- PROGRAM"),
+                    [line] if line.contains(char::is_whitespace) => {
+                        let line = text::quoted_command(&values);
+                        format!("write: provost start {option} ... --shell -- {line}")
+                    }
+                    [target, ..] => {
+                        let program = text::quoted_command(&values);
+                        let changed = format!("one that there is: provost update {option} ... {target}");
+                        format!("write: provost start {option} ... -- {program}; {changed}")
+                    }
+                }));
             }
-            What::Again(arguments.targets()?)
+            let targets = arguments.targets();
+            What::Again(targets.map_err(|e| match arguments.first_value() {
+                Some(program) if arguments.has_path() => {
+                    e.hint(suggest::with_dashes(arguments, "start", program))
+                }
+                _ => e,
+            })?)
         }
     };
     Ok(StartArgs { what, until, timeout })
@@ -211,7 +226,7 @@ fn start_again(client: &mut Client, targets: Vec<String>, session: &mut Session)
     let runs: HashSet<_> = runs.map(|process| (process.id, process.run)).collect();
     for process in items.iter().filter_map(|item| item.process.as_ref()) {
         if runs.contains(&(process.id, process.run)) {
-            stdout::notice(&format!("{} ran already: nothing was started", process.label()));
+            stdout::notice(&format!("{} is running already: nothing was started", process.label()));
         }
     }
     items = suggest::better_items(session, &items);
@@ -257,6 +272,8 @@ mod tests {
     fn what_is_written_wrongly_is_explained() {
         let hint = |line| parsed(line).err().unwrap().hint;
         assert!(hint("--name web sleep 9").contains("-- sleep 9"));
+        assert!(hint("python3 /srv/worker.py").contains("provost start -- python3 /srv/worker.py"));
+        assert!(hint("./x").contains("provost start -- ./x") && hint("web:*").contains("'web-*'"));
         assert!(hint("sleep -- 9").contains("provost start [OPTIONS] --"));
         assert!(parsed("--timeout 3s -- a").is_err());
         assert!(parsed("--instances 0 -- a").is_err());

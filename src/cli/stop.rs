@@ -3,8 +3,10 @@
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{Expectation, in_order, report};
 use crate::cli::command::{Command, job};
+use crate::cli::others::Others;
 use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
+use crate::cli::stdout;
 use crate::cli::text;
 use crate::cli::values;
 use crate::wire::error::Error;
@@ -18,7 +20,8 @@ const HELP: &str = "\
 Usage: provost stop [OPTIONS] TARGET...
 
 Sends the stop signal, waits for the grace period, then kills what is left. Several targets are
-stopped in parallel. What is stopped already is no failure. Exit code 3: it did not stop.
+stopped in parallel. What is stopped already is no failure. What was stopped stays so, also when the service
+begins anew, until it is started. Exit code 3: it did not stop.
 
 Options:
       --timeout D            Grace period, instead of the process's own
@@ -50,6 +53,7 @@ fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {
 fn run(mut stop: Stop, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client_for(&mut stop.targets)?;
     let targets = stop.targets.clone();
+    let others = Others::before(session, &mut client);
     let progress = Progress::begin(session, &targets, Wanted::AtRest);
     let items = in_order(client.stop(stop)?, &targets);
     drop(progress);
@@ -58,6 +62,13 @@ fn run(mut stop: Stop, session: &mut Session) -> Result<u8, Error> {
         let line = text::state(p, now);
         if p.state.is_at_rest() { Expectation::Yes(line) } else { Expectation::No(line) }
     });
+    if let Some(others) = others {
+        others.tell(&mut client, &items);
+    }
+    let is_all = targets.iter().any(|target| target == "*");
+    if is_all && counts.exit_code() == 0 && session.out.is_terminal() {
+        stdout::notice("they stay stopped, also when the service begins anew: provost start all");
+    }
     Ok(counts.exit_code())
 }
 

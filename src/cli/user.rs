@@ -88,9 +88,9 @@ fn parse(arguments: &mut Arguments) -> Result<UserArgs, Error> {
     };
     let what = match verb.as_deref() {
         Some("add") => What::Add(name("add")?),
-        Some("passwd") => What::Passwd(name("passwd")?),
-        Some("remove") => What::Remove(name("remove")?),
-        Some("list") => What::List,
+        Some("passwd" | "password") => What::Passwd(name("passwd")?),
+        Some("remove" | "rm" | "delete" | "del") => What::Remove(name("remove")?),
+        Some("list" | "ls" | "show") => What::List,
         None if arguments.shared.help => What::List,
         Some(other) => {
             let e = Error::usage(format!("there is no 'provost user {}'", quoted(other).trim_matches('\'')));
@@ -272,6 +272,7 @@ mod tests {
         let args = |what| UserArgs { what, users: None, config: None, state: None };
         assert_eq!(parsed(&["add", "ann"]), Ok(args(What::Add(ann()))));
         assert_eq!(parsed(&["passwd", "ann"]), Ok(args(What::Passwd(ann()))));
+        assert_eq!(parsed(&["rm", "ann"]), Ok(args(What::Remove(ann()))));
         assert_eq!(
             parsed(&["--users", "u", "remove", "ann", "--config", "c"]),
             Ok(UserArgs {

@@ -54,8 +54,12 @@ fn run(mut wait: Wait, session: &mut Session) -> Result<u8, Error> {
     let targets = wait.targets.clone();
     let wanted = if until == Until::Stopped { Wanted::AtRest } else { Wanted::Ready };
     let progress = Progress::begin(session, &targets, wanted);
-    let items = in_order(client.wait(wait)?, &targets);
+    let mut items = in_order(client.wait(wait)?, &targets);
     drop(progress);
+    let late = items.iter_mut().filter_map(|item| item.error.as_mut()).filter(|e| e.code == Code::TimedOut);
+    for e in late.filter(|_| until == Until::Stopped) {
+        e.hint = "it was waited for to stop; until it is up: provost wait --for ready".to_owned();
+    }
     report_states(session, &items);
     let stopped = items.iter().filter(|item| item.error.is_none() && until == Until::Stopped);
     let mut codes = stopped.filter_map(|item| item.process.as_ref()?.exit.as_ref()).map(Exit::shell_code);

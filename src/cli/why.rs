@@ -43,9 +43,10 @@ fn parse(arguments: &mut Arguments) -> Result<String, Error> {
 }
 
 fn run(target: String, session: &mut Session) -> Result<u8, Error> {
-    let mut client = session.client()?;
+    let mut targets = vec![target];
+    let mut client = session.client_for(&mut targets)?;
     let mut processes = Vec::new();
-    for item in client.status(vec![target])? {
+    for item in client.status(targets)? {
         match &item.error {
             Some(e) => return Err(named(&item, e)),
             None => processes.extend(item.process),
@@ -53,12 +54,15 @@ fn run(target: String, session: &mut Session) -> Result<u8, Error> {
     }
     for process in &processes {
         let lines = last_output::read(&mut client, process, LINES_MAX)?;
-        let last_line = lines.latest.last().or(lines.before.last());
+        // What one of ours says last of all is how to mend it.
+        let is_hint = |line: &&String| line.starts_with("provost: hint: ");
+        let last_of = |lines: &'_ [String]| lines.iter().rev().find(|line| !is_hint(line)).cloned();
+        let last_line = last_of(&lines.latest).or_else(|| last_of(&lines.before));
         let events = latest_events(&mut client, process)?;
         let facts = Facts {
             stopper: stopper(process, &events),
             is_background: went_into_background(process, &events),
-            last_line: last_line.map(String::as_str),
+            last_line: last_line.as_deref(),
             // What failed and was started again: then the latest lines are of another run.
             before: if died_before(process) { &lines.before } else { &[] },
         };

@@ -216,8 +216,15 @@ impl FromStr for Target {
         }
         let odd = text.chars().find(|&c| !is_name_char(c) && c != '*');
         if text.is_empty() || text.len() > PATTERN_LEN_MAX || odd.is_some() {
-            return Err(Error::usage(format!("bad target {}", quoted(text)))
-                .hint("a target is a UUID, the beginning of one, a name, or a pattern with '*'"));
+            let e = Error::usage(format!("bad target {}", quoted(text)));
+            return Err(match odd {
+                // As supervisord has it.
+                Some(':') => e.hint(format!(
+                    "instances are called NAME-1, NAME-2: {}",
+                    quoted(&text.replace(':', "-"))
+                )),
+                _ => e.hint("a target is a UUID, the beginning of one, a name, or a pattern with '*'"),
+            });
         }
         if text.contains('*') { Ok(Self::Pattern(text.to_owned())) } else { Ok(Self::Name(text.to_owned())) }
     }

@@ -6,7 +6,7 @@ use crate::harness::{LATER, Options, Output, SOON, STUBBORN, Service, cli, wait}
 
 /// A command on a terminal of its own, so many columns wide; what the terminal got.
 #[track_caller]
-fn on_terminal(service: &Service, columns: usize, args: &str) -> Output {
+pub fn on_terminal(service: &Service, columns: usize, args: &str) -> Output {
     let mut command = Command::new("script");
     let line = format!("stty cols {columns} rows 24; {} {args}", crate::harness::binary().display());
     command.args(["-qefc", &line, "/dev/null"]).env("PROVOST_SOCKET", service.socket());

@@ -45,7 +45,7 @@ fn a_start_of_what_is_there_waits_until_it_is_ready_as_its_definition_says() {
     drop(waits);
     // It ran already, and nothing more is waited for.
     let ran = service.cli(&["start", "--wait=running", "slow"]).expect(0).err();
-    assert!(ran.contains("slow ran already: nothing was started"), "{ran}");
+    assert!(ran.contains("slow is running already: nothing was started"), "{ran}");
 }
 
 #[test]
@@ -166,9 +166,60 @@ fn a_configuration_is_checked_without_a_service() {
         "{said}"
     );
     assert!(said.contains("its log's directory '/no/logs' is not there"), "{said}");
+    let script = scratch.file("run.sh");
+    declare(&script, "#!/bin/sh\n");
+    let absent =
+        check(&format!("[process.web]\ncommand = ['{script}']\nuser = 'no-such-user'\ninstances = 3\n"));
+    let said = absent.expect(0).err();
+    assert!(said.contains(&format!("web: its program '{script}' is not executable: chmod +x")), "{said}");
+    assert_eq!(said.matches("web: there is no user 'no-such-user'").count(), 1, "{said}");
+    // The same before anything is applied.
+    let service = Options::new().without_cgroups().start();
+    let said = service.cli(&["apply", "--dry-run", &path]).expect(3).err();
+    assert!(said.contains("web: there is no user 'no-such-user'"), "{said}");
     for wrong in ["[process.web]\ncomand = ['a']\n", "[history]\nkeep = 'x'\n", "[process"] {
         check(wrong).expect(2);
     }
+}
+
+#[test]
+fn what_is_wrong_is_shown_where_its_key_stands() {
+    let scratch = Scratch::new();
+    let path = scratch.file("p.toml");
+    let service = Options::new().without_cgroups().start();
+    for (line, says) in [
+        (
+            "schedule = '@daily'\nschedule_zone = 'Nowhere/City'\n",
+            "line 4, column 17: [process.web]: this host has no data for a time zone 'Nowhere/City'",
+        ),
+        ("nice = 1\nwants = ['db']\n", "line 4, column 9: [process.web] needs 'db', which is not declared"),
+        (
+            "log = '/tmp/a.log'\n[process.b]\ncommand = ['b']\nlog_stderr = '/tmp/a.log'\n",
+            "line 6, column 14: the log '/tmp/a.log' of b is that of web",
+        ),
+    ] {
+        declare(&path, &format!("{WEB}{line}"));
+        let said = service.cli(&["apply", "--dry-run", &path]).expect(2).err();
+        assert!(said.contains(says), "{said}");
+        let excerpt = says.split("line ").nth(1).and_then(|rest| rest.split(',').next()).expect("a number");
+        assert!(said.contains(&format!("provost: {excerpt} | ")), "{said}");
+    }
+}
+
+#[test]
+fn a_service_that_could_not_begin_again_is_not_well() {
+    let scratch = Scratch::new();
+    let (service, path) = configured(&scratch, WEB);
+    assert!(!service.ok(&["doctor"]).contains("configuration"));
+    declare(&path, &format!("{WEB}[history]\nkeep = 'x'\n"));
+    service.cli(&["reload"]).expect(2);
+    let said = service.cli(&["doctor"]).expect(3).out();
+    assert!(said.contains("configuration: refused, and no service would begin with it: "), "{said}");
+    assert!(said.contains("line 4, column 8: 'keep' is a duration"), "{said}");
+    let object = &service.cli(&["doctor", "--json"]).expect(3).json()[0];
+    assert!(object["well"] == false && object["refused"].as_str().is_some_and(|why| why.contains("keep")));
+    declare(&path, WEB);
+    service.ok(&["doctor"]);
 }
 
 #[test]
@@ -191,6 +242,17 @@ fn words_that_do_something_else_here_are_answered() {
     assert!(hint(&service, &["env", "A=b"], 2).contains("provost env set A=b"));
     assert!(hint(&service, &["import", "eco.config.js"], 2).contains("pm2 save"));
     assert!(hint(&service, &["stop", "-9", "web"], 2).contains("provost stop --timeout 0"));
+    assert!(hint(&service, &["stop"], 2).contains("every process: all"));
+    assert!(hint(&service, &["update", "web", "restart=never"], 2).contains("--restart never"));
+    assert!(hint(&service, &["start", "--name", "a", "sleep 5"], 2).contains("--shell -- 'sleep 5'"));
+    assert!(hint(&service, &["start", "web", "--env", "A=b"], 2).contains("provost update --env ... web"));
+    assert!(hint(&service, &["config", "show", "web"], 2).contains("provost show web"));
+    assert!(hint(&service, &["wait", "--timeout", "10ms", "web"], 5).contains("--for ready"));
+    assert!(hint(&service, &["env", "get", "A"], 2).contains("'provost env' lists them"));
+    let shown = service.ok(&["config"]);
+    let state = format!("--state\t{}\tthe running service", service.state_dir());
+    assert!(shown.contains(&state), "{shown}");
+    assert_eq!(service.ok(&["audit", "-n", "1"]).lines().count(), 1);
     let wrong = service.cli(&["logs", "--grep", "(", "web"]).expect(2).err();
     assert!(wrong.contains("not '(': unclosed group") && !wrong.contains("\\n"), "{wrong}");
     service.ok(&["logs", "--since", "2 hours ago", "web"]);

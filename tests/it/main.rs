@@ -181,6 +181,8 @@ mod k_limits;
 mod k_limits_vm;
 mod k_newcomer;
 #[cfg(feature = "gateway")]
+mod k_notices;
+#[cfg(feature = "gateway")]
 mod k_roles;
 mod k_signals;
 mod k_upgrade;

@@ -1,0 +1,114 @@
+//! What is told beside an answer: what it does not do by itself, and what is to be done next.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use crate::harness::{LATER, Options, SOON, Scratch, Service, binary, cli, wait};
+use crate::k_habits::hint;
+use crate::k_habits_screen::on_terminal;
+
+fn configured(scratch: &Scratch, text: &str) -> (Service, String) {
+    let path = scratch.file("provost.toml");
+    fs::write(&path, text).expect("it is ours");
+    let service = Options::new().without_cgroups().serve(&["--config", &path]).start();
+    wait::until("it is applied", LATER, || service.cli(&["wait", "provost.apply"]).code == 0);
+    (service, path)
+}
+
+#[test]
+fn a_gateway_without_its_certificate_names_it_and_what_makes_it() {
+    let scratch = Scratch::new();
+    let certs = scratch.file("certs");
+    let grpc = format!("[grpc]\nlisten = '127.0.0.1:0'\ncertificates = '{certs}'\n");
+    let (service, _) = configured(&scratch, &format!("{grpc}[process.web]\ncommand = ['sleep', '88101']\n"));
+    service.until_said(&format!("cannot use the certificate '{certs}/server.pem': No such file"));
+    let output = service.cli(&["output", "provost.gateway"]);
+    assert!(output.expect(0).out().contains("'provost cert init' makes what is needed"), "{output:?}");
+    service.ok(&["cert", "init", "--dir", &certs]);
+    // There are no users yet, which is told at once and not after the time that a start may take.
+    let said = service.cli(&["reload"]);
+    assert!(
+        said.expect(1)
+            .err()
+            .contains("the gateway does not begin, and is tried again: cannot take the users")
+    );
+    assert!(said.err().contains("hint: 'provost user add NAME' makes one"));
+    let users = service.state_dir() + "/users";
+    fs::write(&users, "").expect("it is ours");
+    fs::set_permissions(&users, Permissions::from_mode(0o600)).expect("it is ours");
+    assert!(service.ok(&["reload"]).contains("the gateway has begun"));
+}
+
+#[test]
+fn why_tells_which_limits_are_not_kept() {
+    let service = Options::new().without_cgroups().start();
+    let options = ["--name", "web", "--memory-max", "64 MiB", "--limits-optional", "--", "sleep", "88102"];
+    service.start(&options);
+    let why = service.ok(&["why", "web"]);
+    assert!(why.contains("without its limits: memory_max cannot be kept"), "{why}");
+}
+
+#[test]
+fn a_terminal_is_told_what_does_not_happen_by_itself() {
+    let service = Options::new().without_cgroups().start();
+    let said = on_terminal(&service, 120, "list").expect(0).out();
+    assert!(said.contains("provost start"), "an empty list tells how there comes something: {said}");
+    service.start(&["--name", "web", "--", "sleep", "88103"]);
+    let said = on_terminal(&service, 120, "env set A=b").expect(0).out();
+    assert!(said.contains("it holds for what starts from now on: 'provost restart all'"), "{said}");
+    let said = on_terminal(&service, 120, "stop all").expect(0).out();
+    assert!(said.contains("they stay stopped, also when the service begins anew"), "{said}");
+    let path = service.scratch().file("p.toml");
+    fs::write(&path, "[process.made]\ncommand = ['sleep', '88105']\n").expect("it is ours");
+    service.ok(&["apply", "--yes", &path]);
+    let said = on_terminal(&service, 120, "remove --force made").expect(0).out();
+    assert!(said.contains("made: declared, and so made again by the next 'provost apply'"), "{said}");
+    // A script is not.
+    for args in [&["env", "set", "A=c"][..], &["start", "all"], &["stop", "all"]] {
+        assert_eq!(service.cli(args).expect(0).err(), "");
+    }
+}
+
+#[test]
+fn a_configuration_that_others_can_change_is_told_before_a_service_refuses_it() {
+    let scratch = Scratch::new();
+    let (service, path) = configured(&scratch, "[process.web]\ncommand = ['sleep', '88104']\n");
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("it is ours");
+    let applied = service.cli(&["apply", "--dry-run", &path]);
+    let said = applied.expect(0).err();
+    assert!(
+        said.contains("no service would begin with it") && said.contains(&format!("chmod go-w {path}")),
+        "{said}"
+    );
+    assert!(applied.out().contains("nothing to do: 1 process is as it is declared"), "{applied:?}");
+}
+
+#[test]
+fn an_address_where_the_name_of_a_machine_belongs_is_answered() {
+    let service = Options::new().without_cgroups().start();
+    for address in ["localhost:7443", "10.0.0.1", "ann@lab"] {
+        assert!(hint(&service, &["-H", address, "list"], 4).contains("--host HOST:PORT"), "{address}");
+    }
+    assert!(!hint(&service, &["-H", "lab", "list"], 4).contains("--host"));
+}
+
+#[test]
+fn a_password_that_is_changed_holds_when_the_gateway_has_read_it() {
+    let service = Options::new().without_cgroups().start();
+    let users = service.scratch().file("users");
+    let user = |args: &[&str], password: &str| {
+        let mut command = Command::new(binary());
+        command.arg("user").args(args).args(["--users", &users]).env("PROVOST_SOCKET", service.socket());
+        let path = service.scratch().file("password");
+        let mut file = fs::File::create(&path).expect("it is ours");
+        writeln!(file, "{password}").expect("it is ours");
+        command.stdin(Stdio::from(fs::File::open(&path).expect("it is ours")));
+        cli::run(command, SOON)
+    };
+    let added = user(&["add", "ann"], "first of many words");
+    assert!(added.expect(0).err().contains("[grpc.user_roles] ann = "), "{added:?}");
+    let changed = user(&["passwd", "ann"], "second of many words");
+    assert!(changed.expect(0).err().contains("follows within a second"), "{changed:?}");
+}
