@@ -45,7 +45,7 @@ const ANSWERS: [(&[&str], &str); 31] = [
     (&["runs"], "provost history TARGET; the output of one run: provost logs --run N TARGET, or --run last"),
     (
         &["service", "daemon", "systemctl", "supervisorctl", "pm2"],
-        "the service is what 'provost serve' runs, or a unit of systemd; its own settings: provost reload; one of its \
+        "the service is what provost serve runs, or a unit of systemd; its own settings: provost reload; one of its \
          processes: provost restart TARGET",
     ),
     (

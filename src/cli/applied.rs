@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cli::declared::Declared;
 use crate::cli::session::Session;
-use crate::cli::{stdout, text};
+use crate::cli::{state, stdout, text};
 use crate::client::Client;
 use crate::sys::files;
 use crate::wire::id::APPLY;
@@ -78,9 +78,15 @@ pub fn not_applied(session: &Session, client: &mut Client) -> Option<String> {
     if !session.remote.is_given()
         && let Some(note) = read(session)
     {
-        let path = text::quoted_command(&[note["path"].as_str()?.to_owned()]);
-        let by_hand = format!("provost apply {path}");
-        return (note["whole"] == false).then(|| if note["at_start"] == true { by_service } else { by_hand });
+        let path = note["path"].as_str()?;
+        // By hand anything can be applied; the service's own is what it is to be.
+        let is_own = || state::of_service(&session.socket().ok()?).config.filter(|own| own == path);
+        let by_hand = || Some(format!("provost apply {}", text::quoted_command(&[path.to_owned()])));
+        return match (note["whole"] == false, note["at_start"] == true) {
+            (false, _) => None,
+            (true, true) => Some(by_service),
+            (true, false) => is_own().and_then(|_| by_hand()),
+        };
     }
     let list = List { pattern: Some(APPLY.to_owned()), all: true, ..List::default() };
     let process = client.list(list).ok()?.into_iter().find(|p| p.internal)?;

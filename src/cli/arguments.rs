@@ -329,7 +329,7 @@ impl Arguments {
                 return e.hint("it has no terminal: its output is shown, and signals are passed on");
             }
             "--unset" if command.name == "env" => return e.hint("provost env unset KEY"),
-            "-o" | "--output" if has("--json") => return e.hint("here that is --json"),
+            "-o" | "--output" if has("--json") && !has("--log") => return e.hint("here that is --json"),
             "-f" | "--file" if ["apply", "import"].contains(&command.name) => {
                 return e.hint(format!("the file stands alone: provost {} FILE", command.name));
             }

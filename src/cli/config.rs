@@ -139,10 +139,10 @@ fn run(args: ConfigArgs, session: &mut Session) -> Result<u8, Error> {
 fn find(file: Option<PathBuf>, session: &Session) -> Result<(Option<PathBuf>, String), Error> {
     Ok(match file {
         Some(file) if !file.exists() && file.to_str().is_some_and(|name| name.parse::<Name>().is_ok()) => {
-            let name = text::path(&file);
-            let name = name.strip_prefix("process.").unwrap_or(&name);
-            let e = Error::usage(format!("there is no file {name}"));
-            return Err(e.hint(format!("the definition of a process: provost show {name}")));
+            let name = file.to_string_lossy();
+            let process = name.strip_prefix("process.").unwrap_or(&name);
+            let e = Error::usage(format!("there is no file {}", text::path(&file)));
+            return Err(e.hint(format!("the definition of a process: provost show {process}")));
         }
         Some(file) => (Some(text::absolute("configuration", &file)?), "command line".to_owned()),
         None => match state::of_service(&session.socket()?).config {

@@ -32,7 +32,7 @@ impl Declared {
 
     /// Tells on standard error what this machine does not have yet of all that they need.
     pub fn tell_missing(&self) {
-        let mut told = BTreeSet::new();
+        let mut already = BTreeSet::new();
         if self.processes.iter().any(|wanted| wanted.spec.name.as_ref().is_some_and(|n| n.as_str() == ALL)) {
             stdout::notice(
                 "a process is called all: as a target that is this one alone, and '*' is every one",
@@ -42,7 +42,7 @@ impl Declared {
             let name = section.as_ref().map_or("", Name::as_str);
             for what in config::missing(spec) {
                 let notice = format!("{name}: {what}");
-                if told.insert(notice.clone()) {
+                if already.insert(notice.clone()) {
                     stdout::notice(&notice);
                 }
             }

@@ -3,11 +3,13 @@
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{Expectation, in_order, report};
 use crate::cli::command::{Command, job};
+use crate::cli::declared::Declared;
 use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
+use crate::cli::state;
 use crate::cli::stdout;
-use crate::client::Client;
 use crate::wire::error::{Code, Error};
+use crate::wire::id::Name;
 use crate::wire::reply::Item;
 use crate::wire::request::Remove;
 
@@ -40,7 +42,6 @@ fn parse(arguments: &mut Arguments) -> Result<Remove, Error> {
 fn run(mut remove: Remove, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client_for(&mut remove.targets)?;
     let targets = remove.targets.clone();
-    let declared = if session.is_json() { Vec::new() } else { declared(&mut client, &targets) };
     let progress = Progress::begin(session, &targets, Wanted::AtRest);
     let force = remove.force;
     let mut items = in_order(client.remove(remove)?, &targets);
@@ -52,23 +53,24 @@ fn run(mut remove: Remove, session: &mut Session) -> Result<u8, Error> {
             session.out.line(&format!("{}: removed", item.target));
         }
     }
-    let is_gone = |(id, name): &(String, String)| {
-        let mut gone = items.iter().filter(|item| item.error.is_none());
-        gone.any(|item| item.target == *name || id.starts_with(&item.target))
-    };
-    let gone: Vec<_> = declared.into_iter().filter(is_gone).map(|(_, name)| name).collect();
-    if !gone.is_empty() {
-        let again = "declared, and so made again by the next 'provost apply' or start of the service";
-        stdout::notice(&format!("{}: {again}", gone.join(", ")));
+    if !session.is_json() {
+        let gone = items.iter().filter(|item| item.error.is_none()).map(|item| item.target.as_str());
+        tell_declared(&gone.collect::<Vec<_>>(), session);
     }
     Ok(counts.exit_code())
 }
 
-/// The ids and names of those that a configuration declares, as far as we may see that.
-fn declared(client: &mut Client, targets: &[String]) -> Vec<(String, String)> {
-    let all = client.definitions(targets.to_vec()).unwrap_or_default();
-    let declared = all.into_iter().filter(|definition| definition.spec.declared);
-    declared.map(|d| (d.process.id.to_string(), d.process.label())).collect()
+/// Says which of those that are gone the service's configuration declares.
+fn tell_declared(gone: &[&str], session: &Session) {
+    let own = || state::of_service(&session.socket().ok()?).config;
+    let declared = if session.remote.is_given() { None } else { own() };
+    let Some(Ok(declared)) = declared.map(|path| Declared::read(&path)) else { return };
+    let names = declared.processes.iter().filter_map(|wanted| wanted.spec.name.as_ref()).map(Name::as_str);
+    let again: Vec<_> = names.filter(|name| gone.contains(name)).collect();
+    if !again.is_empty() {
+        let how = "declared, and so made again by the next 'provost apply' or start of the service";
+        stdout::notice(&format!("{}: {how}", again.join(", ")));
+    }
 }
 
 /// What is not there is what was wanted; who names it without --force hears of it. A pattern names nobody:

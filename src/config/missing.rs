@@ -1,5 +1,5 @@
-//! What a process needs and this machine does not have: its program, directories, user, groups, processors. It
-//! is told to whoever checks a definition, and is no error: it may be there in time.
+//! What a process needs and this machine does not have: its program, directories, user, groups, processors.
+//! It is told to whoever checks a definition, and is no error: it may be there in time.
 
 use std::env;
 use std::fs;

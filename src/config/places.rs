@@ -18,8 +18,8 @@ pub struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// An error at the first of these keys of a section; where it begins, if `[defaults]` says it or the files
-    /// are others by now.
+    /// An error at the first of these keys of a section; where it begins, if `[defaults]` says it or the
+    /// files are others by now.
     pub fn error(&self, declaration: &Declaration, keys: &[&str], what: &str) -> Error {
         let name = declaration.spec.name.as_ref().expect("a section has a name");
         let in_file = |path: &&Path| {

@@ -393,7 +393,7 @@ fn a_time_zone_without_data_is_refused_to_who_applies_it() {
     let refused = processes(&main).unwrap_err().message;
     assert!(
         refused.contains(
-            "line 1, column 1: [process.web]: this host has no data for a time zone 'Mars/Olympus'"
+            "line 4, column 17: [process.web]: this host has no data for a time zone 'Mars/Olympus'"
         ),
         "{refused}"
     );

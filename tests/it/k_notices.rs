@@ -1,9 +1,8 @@
 //! What is told beside an answer: what it does not do by itself, and what is to be done next.
 
 use std::fs::{self, Permissions};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::harness::{LATER, Options, SOON, Scratch, Service, binary, cli, wait};
 use crate::k_habits::hint;
@@ -60,11 +59,6 @@ fn a_terminal_is_told_what_does_not_happen_by_itself() {
     assert!(said.contains("it holds for what starts from now on: 'provost restart all'"), "{said}");
     let said = on_terminal(&service, 120, "stop all").expect(0).out();
     assert!(said.contains("they stay stopped, also when the service begins anew"), "{said}");
-    let path = service.scratch().file("p.toml");
-    fs::write(&path, "[process.made]\ncommand = ['sleep', '88105']\n").expect("it is ours");
-    service.ok(&["apply", "--yes", &path]);
-    let said = on_terminal(&service, 120, "remove --force made").expect(0).out();
-    assert!(said.contains("made: declared, and so made again by the next 'provost apply'"), "{said}");
     // A script is not.
     for args in [&["env", "set", "A=c"][..], &["start", "all"], &["stop", "all"]] {
         assert_eq!(service.cli(args).expect(0).err(), "");
@@ -86,6 +80,32 @@ fn a_configuration_that_others_can_change_is_told_before_a_service_refuses_it() 
 }
 
 #[test]
+fn who_removes_what_is_declared_hears_that_it_comes_again() {
+    let scratch = Scratch::new();
+    let (service, path) = configured(&scratch, "[process.web]\ncommand = ['sleep', '88105']\n");
+    let said = service.cli(&["remove", "--force", "web"]).expect(0).err();
+    assert!(said.contains("web: declared, and so made again by the next 'provost apply'"), "{said}");
+    let hinted = hint(&service, &["start", "web"], 4);
+    assert!(hinted.contains(&format!("and not there: provost apply {path}")), "{hinted}");
+    // Another file would have it go.
+    service.ok(&["apply", "--yes"]);
+    let other = scratch.file("other.toml");
+    fs::write(&other, "[process.db]\ncommand = ['sleep', '88106']\n").expect("it is ours");
+    let said = service.cli(&["apply", "--dry-run", &other]).expect(3).err();
+    assert!(said.contains("is not the configuration of the service") && said.contains(&path), "{said}");
+}
+
+#[test]
+fn who_stops_with_another_is_told() {
+    let scratch = Scratch::new();
+    let text = "[process.db]\ncommand = ['sleep', '88107']\n[process.web]\ncommand = ['sleep', '88107']\nrequires = ['db']\n";
+    let (service, _) = configured(&scratch, text);
+    service.until_state("web", "running");
+    let said = on_terminal(&service, 120, "stop db").expect(0).out();
+    assert!(said.contains("web was stopped with it: see 'provost why web'"), "{said}");
+}
+
+#[test]
 fn an_address_where_the_name_of_a_machine_belongs_is_answered() {
     let service = Options::new().without_cgroups().start();
     for address in ["localhost:7443", "10.0.0.1", "ann@lab"] {
@@ -99,12 +119,11 @@ fn a_password_that_is_changed_holds_when_the_gateway_has_read_it() {
     let service = Options::new().without_cgroups().start();
     let users = service.scratch().file("users");
     let user = |args: &[&str], password: &str| {
-        let mut command = Command::new(binary());
-        command.arg("user").args(args).args(["--users", &users]).env("PROVOST_SOCKET", service.socket());
-        let path = service.scratch().file("password");
-        let mut file = fs::File::create(&path).expect("it is ours");
-        writeln!(file, "{password}").expect("it is ours");
-        command.stdin(Stdio::from(fs::File::open(&path).expect("it is ours")));
+        let file = service.scratch().file("password");
+        fs::write(&file, format!("{password}\n")).expect("it is ours");
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$@\" <\"$PASSWORD_FILE\"", "sh"]).arg(binary()).arg("user").args(args);
+        command.args(["--users", &users]).env("PASSWORD_FILE", &file).env("PROVOST_SOCKET", service.socket());
         cli::run(command, SOON)
     };
     let added = user(&["add", "ann"], "first of many words");

@@ -210,7 +210,7 @@ fn what_is_wrong_is_shown_where_its_key_stands() {
 fn a_service_that_could_not_begin_again_is_not_well() {
     let scratch = Scratch::new();
     let (service, path) = configured(&scratch, WEB);
-    assert!(!service.ok(&["doctor"]).contains("configuration"));
+    assert!(!service.ok(&["doctor"]).contains("configuration:"));
     declare(&path, &format!("{WEB}[history]\nkeep = 'x'\n"));
     service.cli(&["reload"]).expect(2);
     let said = service.cli(&["doctor"]).expect(3).out();

@@ -206,7 +206,8 @@ impl Running {
         String::from_utf8_lossy(&self.stderr.lock()).into_owned()
     }
 
-    /// Sends it a signal, once it is the program and no more what makes it interruptible: that may ignore one.
+    /// Sends it a signal, once it is the program and no more what makes it interruptible: that may ignore
+    /// one.
     #[track_caller]
     pub fn signal(&self, signal: &str) {
         wait::until("it is executed", SOON, || !procfs::command(self.pid).contains(INTERRUPTIBLE));
