@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 
 use crate::cli::session::Session;
-use crate::cli::stdout;
+use crate::cli::{stdout, text};
 use crate::client::Client;
 use crate::wire::id::ProcessId;
 use crate::wire::process::State;
 use crate::wire::reply::Item;
 use crate::wire::request::List;
+use crate::wire::time::Timestamp;
 
 /// Those that ran before, with their runs.
 pub struct Others(HashMap<ProcessId, u64>);
@@ -32,12 +33,11 @@ impl Others {
         }
         for process in client.list(List::default()).unwrap_or_default() {
             let Some(&run) = self.0.get(&process.id) else { continue };
-            let what = match process.state {
-                State::Running | State::Starting if process.run == run => continue,
-                State::Running | State::Starting => "restarted",
-                _ => "stopped",
-            };
-            stdout::notice(&format!("{} was {what} with it: see 'provost why {0}'", process.label()));
+            let runs = matches!(process.state, State::Running | State::Starting);
+            if !runs || process.run != run {
+                let state = text::state(&process, Timestamp::now());
+                stdout::notice(&format!("{} goes with it: {state}", process.label()));
+            }
         }
     }
 }

@@ -102,7 +102,7 @@ fn who_stops_with_another_is_told() {
     let (service, _) = configured(&scratch, text);
     service.until_state("web", "running");
     let said = on_terminal(&service, 120, "stop db").expect(0).out();
-    assert!(said.contains("web was stopped with it: see 'provost why web'"), "{said}");
+    assert!(said.contains("web goes with it: "), "{said}");
 }
 
 #[test]
