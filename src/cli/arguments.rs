@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use lexopt::Arg;
 
+use crate::cli::elsewhere;
 use crate::cli::manual;
-use crate::cli::manual::{About, Answers, Positional};
+use crate::cli::manual::{About, Answers};
 use crate::cli::remote;
 use crate::cli::remote::RemoteOptions;
 use crate::cli::values;
@@ -63,32 +64,6 @@ pub struct Arguments {
     /// The options seen so far that every command shares.
     pub shared: Shared,
 }
-
-/// What other programs call an option of these.
-const ELSEWHERE: [(&[&str], &str); 19] = [
-    (&["-n"], "--name"),
-    (&["-u", "--uid"], "--user"),
-    (&["--memory", "--mem", "--memory-limit", "--mem-limit"], "--memory-max"),
-    (&["--max-memory-restart"], "--restart-above"),
-    (&["--cpus", "--cpu", "--cpu-limit"], "--cpu-quota"),
-    (&["--ready-port", "--port", "--wait-port"], "--ready-tcp"),
-    (&["--health-cmd", "--healthcheck", "--health-check"], "--live-exec"),
-    (&["--health-url", "--health-http"], "--live-http"),
-    (&["--lines"], "--tail"),
-    (&["--err", "--error"], "--stderr"),
-    (&["--out"], "--stdout"),
-    (&["-c", "--conf"], "--config"),
-    (&["--cron", "--cron-restart", "--timer"], "--schedule"),
-    (&["--dir", "--directory", "--workdir", "--working-directory", "--chdir"], "--cwd"),
-    (&["--environment", "--setenv"], "--env"),
-    (&["--count", "--replicas", "--numprocs"], "--instances"),
-    (&["--autorestart", "--restart-policy"], "--restart"),
-    (&["--log-file", "--logfile", "--output"], "--log"),
-    (&["--depends-on", "--needs"], "--requires"),
-];
-
-/// The most options of a command that a refusal names.
-const OPTIONS_SHOWN_MAX: usize = 10;
 
 impl Arguments {
     /// Over the words behind the program's own name.
@@ -256,106 +231,8 @@ impl Arguments {
         let Some(command) = self.command else {
             return self.usage(format!("unknown option {}", quoted(option)));
         };
-        let e = Error::usage(format!("'provost {}' has no option {}", command.name, quoted(option)));
-        let known: Vec<_> = manual::options(command).into_iter().flat_map(|o| o.names).collect();
-        let has = |name: &str| known.iter().any(|known| known == name);
-        match option {
-            "--all" | "-a" if ["why", "output", "history"].contains(&command.name) => {
-                return e.hint("it is of one process; of all: provost status, or provost logs all");
-            }
-            "--all" | "-a" if command.arguments == Positional::Targets => {
-                return e.hint(format!("all of them: provost {} all", command.name));
-            }
-            "--role" if command.name == "user" => {
-                return e.hint("roles stand in the configuration: [grpc.user_roles] ann = \"operator\"");
-            }
-            _ if has("-n") && option.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit()) => {
-                return e.hint(format!("so many of the last: provost {} -n N", command.name));
-            }
-            "-f" | "--force" | "-9" | "--kill" if has("--no-kill") => {
-                return e.hint(format!("at once: provost {} --timeout 0", command.name));
-            }
-            "--all" | "-a" if command.name == "start" => return e.hint("all of them: provost start all"),
-            "-d" | "--daemon" | "--detach" | "--background" if command.name == "start" => {
-                return e.hint(
-                    "without it: what is started is the service's; 'provost run' is what stays with it",
-                );
-            }
-            "-d" | "--daemon" | "--detach" | "--background" if command.name == "serve" => {
-                return e.hint(
-                    "it stays in the foreground: a unit of systemd starts it, or: setsid provost serve &",
-                );
-            }
-            "--ready" | "--running" if has("--for") => {
-                return e.hint(format!("here that is --for {}", option.trim_start_matches('-')));
-            }
-            "--failed" if command.name == "status" => {
-                return e.hint("those in trouble: provost list --failed");
-            }
-            "--password" if command.name == "user" => {
-                return e.hint("it is asked for at a terminal, or is one line of standard input");
-            }
-            "--count" | "--limit" | "--lines" if has("-n") && !has("--instances") && !has("--tail") => {
-                return e.hint("here that is -n N");
-            }
-            "--since" if has("--limit") => return e.hint("--limit N shows the last N"),
-            "--wait" | "--timeout" if ["apply", "update", "scale"].contains(&command.name) => {
-                return e.hint("that is a command of its own: provost wait --for ready --timeout 30s TARGET");
-            }
-            "-y" if has("--yes") => return e.hint("here that is --yes"),
-            "-q" | "--quiet" if command.name == "list" => return e.hint("names alone: --format '{name}'"),
-            "--running" | "--stopped" if has("--state") => {
-                let state = option.trim_start_matches('-');
-                return e.hint(format!("here that is --state {state}"));
-            }
-            "--stopped" if command.name == "remove" => {
-                return e.hint("those that run are refused: provost remove all takes the others");
-            }
-            "-u" | "--unit" | "--no-pager" if command.name == "logs" => {
-                return e.hint("the process stands alone, and there is no pager: provost logs NAME");
-            }
-            "--watch" if command.name == "start" => {
-                return e.hint("files are not watched: what watches them runs 'provost restart NAME'");
-            }
-            "-t" if has("--timeout") => return e.hint("here that is --timeout"),
-            "-i" if has("--instances") => return e.hint("here that is --instances"),
-            "--command" if command.name == "update" => {
-                return e.hint("the program stands behind --: provost update NAME -- PROGRAM [ARG...]");
-            }
-            "--instances" if command.name == "update" => {
-                return e.hint("how many there are: provost scale NAME N");
-            }
-            "-it" | "-i" | "-t" | "--tty" if command.name == "run" => {
-                return e.hint("it has no terminal: its output is shown, and signals are passed on");
-            }
-            "--unset" if command.name == "env" => return e.hint("provost env unset KEY"),
-            "-o" | "--output" if has("--json") && !has("--log") => return e.hint("here that is --json"),
-            "-f" | "--file" if ["apply", "import"].contains(&command.name) => {
-                return e.hint(format!("the file stands alone: provost {} FILE", command.name));
-            }
-            "--path" | "--file" if command.name == "logs" => {
-                return e.hint("where they are: provost show TARGET, as log, or status --json, as log_files");
-            }
-            _ => {}
-        }
-        let here = ELSEWHERE.iter().find(|(words, here)| words.contains(&option) && has(here));
-        if let Some((_, here)) = here {
-            return e.hint(format!("here that is {here}"));
-        }
-        let own = known.iter().map(String::as_str).filter(|name| command.help.contains(name));
-        let long: Vec<_> = own.filter(|name| name.starts_with("--")).collect();
-        // As one word: --restart-always.
-        let begun = long.iter().find_map(|name| Some((name, option.strip_prefix(name)?.strip_prefix('-')?)));
-        if let Some((name, value)) = begun {
-            return e.hint(format!("did you mean {name} {value}? 'provost help {}' shows all", command.name));
-        }
-        match values::closest(option, known.clone()) {
-            Some(near) => e.hint(format!("did you mean {near}? 'provost help {}' shows all", command.name)),
-            None if long.is_empty() || long.len() > OPTIONS_SHOWN_MAX => {
-                e.hint(format!("'provost help {}' shows the options", command.name))
-            }
-            None => e.hint(format!("there are {}: see 'provost help {}'", long.join(", "), command.name)),
-        }
+        Error::usage(format!("'provost {}' has no option {}", command.name, quoted(option)))
+            .hint(elsewhere::hint(command, option))
     }
 
     /// The refusal of a word that has no place.
@@ -505,47 +382,6 @@ mod tests {
         let bad = [OsString::from("start"), OsString::from_vec(vec![b'a', 0xff])];
         let e = Arguments::new(bad).err().unwrap();
         assert!(e.message.contains("argument 2"), "{e}");
-    }
-
-    #[test]
-    fn options_of_other_programs_are_answered_with_those_here() {
-        let hint = |name: &str, option: &str| {
-            let about = crate::cli::abouts().into_iter().find(|about| about.name == name).unwrap();
-            let mut arguments = Arguments::of("");
-            arguments.belong_to(about).unwrap();
-            arguments.unknown(option).hint
-        };
-        let known = |name: &str, option: &str| {
-            let about = crate::cli::abouts().into_iter().find(|about| about.name == name).unwrap();
-            manual::options(about).into_iter().flat_map(|o| o.names).any(|known| known == option)
-        };
-        for (words, here) in ELSEWHERE {
-            let of = ["start", "logs", "serve"].into_iter().find(|name| known(name, here));
-            for word in words {
-                assert_eq!(hint(of.unwrap(), word), format!("here that is {here}"));
-            }
-        }
-        for (command, option, says) in [
-            ("stop", "-9", "provost stop --timeout 0"),
-            ("start", "--all", "provost start all"),
-            ("start", "-d", "provost run"),
-            ("serve", "-d", "foreground"),
-            ("wait", "--ready", "--for ready"),
-            ("start", "--restart-always", "--restart always"),
-            ("update", "--wait", "provost wait --for ready"),
-            ("apply", "--timeout", "provost wait --for ready"),
-            ("apply", "-y", "--yes"),
-            ("list", "--running", "--state running"),
-            ("update", "--instances", "provost scale"),
-            ("output", "--all", "provost logs all"),
-            ("apply", "-f", "provost apply FILE"),
-            ("show", "-o", "--json"),
-            ("logs", "--path", "provost show TARGET"),
-            ("events", "--kind", "there are --follow, --since, --limit"),
-            ("doctor", "--full", "'provost help doctor'"),
-        ] {
-            assert!(hint(command, option).contains(says), "{command} {option}: {}", hint(command, option));
-        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod config;
 mod config_page;
 mod declared;
 mod doctor;
+mod elsewhere;
 mod engine;
 mod env;
 mod env_file;

@@ -237,8 +237,9 @@ fn go_on_alone(kept: &Kept, mut past: Record, now: Now) -> Restored {
     let (has_run, is_to_start) = (has_run(kept), is_to_start(kept));
     let why_lost = if has_run && is_to_start {
         Some("its service ended, and it with it".to_owned())
-    } else if kept.wanted && !is_to_start {
-        // Also what was stopped with the service in good order: a person wanted it, and will miss it.
+    } else if kept.wanted && !is_to_start && (has_run || !kept.spec.schedule.is_on()) {
+        // Also what was stopped with the service in good order: a person wanted it, and will miss it. A job
+        // comes again.
         Some(format!("its service ended{}", why_not_started(kept)))
     } else if has_run {
         Some("its service ended while it was being stopped".to_owned())

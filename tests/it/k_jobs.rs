@@ -83,6 +83,24 @@ fn times_are_shown_by_the_clock_of_their_zone() {
 }
 
 #[test]
+fn a_run_that_ends_with_the_service_in_good_order_is_not_lost() {
+    let service = Service::new();
+    service.start(&["--name", "nightly", "--schedule", "@daily", "--", "sleep", "1000"]);
+    service.ok(&["start", "nightly"]);
+    service.until_state("nightly", "running");
+    service.end();
+    service.serve_again();
+    assert_eq!(service.outcomes()["nightly"], "stopped");
+    assert!(!service.ok(&["history", "nightly"]).contains(" lost "));
+    // Nobody saw this one end.
+    service.ok(&["start", "nightly"]);
+    service.until_state("nightly", "running");
+    service.kill_all();
+    service.serve_again();
+    assert!(service.outcomes()["nightly"].starts_with("lost"), "{:?}", service.outcomes());
+}
+
+#[test]
 fn start_runs_it_now_and_stop_suspends_its_schedule() {
     let service = Service::new();
     service.start(&["--name", "nightly", "--schedule", "@daily", "--", "true"]);
