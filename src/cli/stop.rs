@@ -28,11 +28,13 @@ Options:
       --signal SIG           Stop signal, instead of the process's own
       --scope S              Whom it reaches: tree, mixed, group or leader
       --no-kill              At the end of the grace period leave it running
+      --keep-schedule        Of what has a schedule end the run alone: the next one comes at its time
 
 Examples:
   provost stop web
   provost stop --timeout 30s 'worker-*'
   provost stop --signal INT --no-kill web
+  provost stop --keep-schedule nightly
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {
@@ -43,6 +45,7 @@ fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {
             "--signal" => stop.signal = Some(values::signal(&arguments.value(&option)?)?),
             "--scope" => stop.scope = Some(values::stop_scope(&option, &arguments.value(&option)?)?),
             "--no-kill" => stop.no_kill = true,
+            "--keep-schedule" => stop.keep_schedule = true,
             _ => return Err(arguments.unknown(&option)),
         }
     }

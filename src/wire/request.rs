@@ -146,6 +146,8 @@ pub struct Stop {
     pub scope: Option<Scope>,
     /// At the end of the grace leave it running.
     pub no_kill: bool,
+    /// What has a schedule keeps it: only its run ends.
+    pub keep_schedule: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -312,6 +314,7 @@ impl Request {
                 timeout_ms: r.timeout.map(millis),
                 scope: r.scope.map(|s| s.to_wire() as i32),
                 no_kill: r.no_kill,
+                keep_schedule: r.keep_schedule,
             }),
             Self::Restart(t) => Body::Restart(targets(t)),
             Self::Remove(r) => Body::Remove(v1::Remove { targets: r.targets.clone(), force: r.force }),
@@ -399,6 +402,7 @@ impl Request {
                 timeout: r.timeout_ms.map(Duration::from_millis),
                 scope: r.scope.map(|scope| known("scope", Scope::asked(scope))).transpose()?,
                 no_kill: r.no_kill,
+                keep_schedule: r.keep_schedule,
             }),
             Body::Restart(r) => Self::Restart(checked(r.targets)?),
             Body::Remove(r) => Self::Remove(Remove { targets: checked(r.targets)?, force: r.force }),

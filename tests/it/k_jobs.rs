@@ -83,6 +83,25 @@ fn times_are_shown_by_the_clock_of_their_zone() {
 }
 
 #[test]
+fn a_run_is_ended_alone_and_the_schedule_stays() {
+    let service = Service::new();
+    let options = ["--schedule", "@daily", "--restart", "on-failure", "--restart-delay", "0"];
+    service.start(&[&["--name", "nightly"], &options[..], &["--", "sleep", "1000"]].concat());
+    let planned = service.status_json("nightly")["next_run_at"].clone();
+    service.ok(&["start", "nightly"]);
+    service.until_state("nightly", "running");
+    service.ok(&["stop", "--keep-schedule", "nightly"]);
+    let after = service.status_json("nightly");
+    assert_eq!((&after["state"], &after["run"]), (&"scheduled".into(), &1.into()), "{after}");
+    assert_eq!(after["next_run_at"], planned);
+    // Also where there is no run.
+    service.ok(&["stop", "--keep-schedule", "nightly"]);
+    assert_eq!(service.status_json("nightly")["next_run_at"], planned);
+    service.ok(&["stop", "nightly"]);
+    assert_eq!(service.status_json("nightly")["next_run_at"], Value::Null);
+}
+
+#[test]
 fn a_run_that_ends_with_the_service_in_good_order_is_not_lost() {
     let service = Service::new();
     service.start(&["--name", "nightly", "--schedule", "@daily", "--", "sleep", "1000"]);

@@ -48,6 +48,8 @@ pub struct StopOrder {
     pub timeout: Option<Duration>,
     pub scope: Option<Scope>,
     pub no_kill: bool,
+    /// What has a schedule keeps it: only its run ends.
+    pub keep_schedule: bool,
     /// The service ends; a later one is to start it again.
     pub for_now: bool,
 }

@@ -207,7 +207,14 @@ impl Engine {
 }
 
 fn order(r: &Stop) -> StopOrder {
-    StopOrder { signal: r.signal, timeout: r.timeout, scope: r.scope, no_kill: r.no_kill, for_now: false }
+    StopOrder {
+        signal: r.signal,
+        timeout: r.timeout,
+        scope: r.scope,
+        no_kill: r.no_kill,
+        keep_schedule: r.keep_schedule,
+        for_now: false,
+    }
 }
 
 impl Engine {

@@ -118,6 +118,7 @@ impl Ask for api::StopRequest {
             timeout_ms: self.timeout.map(|d| ms("timeout", d)).transpose()?,
             scope: SCOPES.asked("scope", self.scope)?.map(|s| s.to_wire() as i32),
             no_kill: self.no_kill,
+            keep_schedule: self.keep_schedule,
         }))
     }
 }
@@ -258,6 +259,7 @@ sent_as! {
         timeout: r.timeout.map(proto),
         scope: r.scope.map_or(0, |scope| SCOPES.number(scope)),
         no_kill: r.no_kill,
+        keep_schedule: r.keep_schedule,
     };
     Remove as RemoveRequest(r) => { targets: r.targets.clone(), force: r.force };
     Signal as SignalRequest(r) => {

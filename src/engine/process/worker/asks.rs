@@ -80,7 +80,7 @@ impl Worker {
             }
             Ask::Stop(order) => {
                 let run = self.record.run;
-                if !order.for_now {
+                if !order.for_now && !order.keep_schedule {
                     self.plan(None);
                 }
                 self.apply(Input::Stop(order), cause);
