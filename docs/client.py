@@ -90,7 +90,7 @@ if __name__ == "__main__":
     try:
         main()
     except grpc.RpcError as error:
-        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+        if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
             print("--user names the user, 'demo' without it, and $PROVOST_PASSWORD is the password", file=sys.stderr)
         sys.exit(f"{error.code().name}: {error.details()}")
     except OSError as error:

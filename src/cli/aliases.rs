@@ -80,7 +80,7 @@ const ANSWERS: [(&[&str], &str); 31] = [
          provost serve, as systemctl stop sends it",
     ),
     (&["hup", "int", "term", "usr1", "usr2", "cont"], "provost signal HUP TARGET, or another signal"),
-    (&["pid", "pgrep", "pidof"], "provost list --format '{name} {pid}' PATTERN"),
+    (&["pid", "pgrep", "pidof", "get"], "provost list --format '{name} {pid}' PATTERN"),
     (&["jlist", "prettylist"], "provost list --json"),
     (
         &["is-active", "is-failed"],

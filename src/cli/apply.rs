@@ -106,7 +106,14 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     if removed > 0
         && let Some(own) = of_service(session).filter(|own| !is_same(own, &path))
     {
+        let is_part = own.parent().map(|dir| dir.join("conf.d")).is_some_and(|dir| {
+            is_same(&dir, &path) || path.parent().is_some_and(|parent| is_same(&dir, parent))
+        });
         let (own, path) = (text::path(&own), text::path(&path));
+        if is_part && args.mode != Mode::DryRun {
+            let e = format!("{path} is a part of {own}, and what only the rest declares would be removed");
+            return Err(Error::new(Code::Refused, e).hint("all of it is applied by: provost apply"));
+        }
         stdout::notice(&format!(
             "{path} is not the configuration of the service, {own}: what only that declares is removed"
         ));

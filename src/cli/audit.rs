@@ -1,6 +1,7 @@
 //! `provost audit`: who asked for what.
 
 use std::collections::VecDeque;
+use std::fs;
 
 use serde_json::json;
 
@@ -59,6 +60,11 @@ fn parse(arguments: &mut Arguments) -> Result<AuditArgs, Error> {
 
 fn run(AuditArgs { begin, limit, word }: AuditArgs, session: &mut Session) -> Result<u8, Error> {
     let holds = |text: &str| word.as_ref().is_none_or(|word| text.contains(word.as_str()));
+    // Who asks on this machine stands there by number.
+    let local = if session.remote.is_given() { None } else { word.as_deref().and_then(uid_of) };
+    let is_by = |who: &str| {
+        local.is_some_and(|uid| who.starts_with(&format!("uid {uid} ")) || who == format!("uid {uid}"))
+    };
     let (mut since, from) = match begin {
         Begin::After(seq) => (seq, Timestamp(0)),
         Begin::At(at) => (0, at),
@@ -71,8 +77,9 @@ fn run(AuditArgs { begin, limit, word }: AuditArgs, session: &mut Session) -> Re
         let lines = client.audit(AuditLog { since, max: 0 })?;
         let Some(last) = lines.last() else { break };
         since = last.seq;
-        for line in
-            lines.into_iter().filter(|line| line.at >= from && (holds(&line.what) || holds(&line.who)))
+        for line in lines
+            .into_iter()
+            .filter(|line| line.at >= from && (holds(&line.what) || holds(&line.who) || is_by(&line.who)))
         {
             kept.push_back(line);
             if limit.is_none_or(|limit| kept.len() > limit) {
@@ -85,6 +92,14 @@ fn run(AuditArgs { begin, limit, word }: AuditArgs, session: &mut Session) -> Re
     }
     kept.iter().for_each(|line| tell(line, session));
     Ok(0)
+}
+
+/// The number of a user of this machine.
+fn uid_of(name: &str) -> Option<u32> {
+    let text = fs::read_to_string("/etc/passwd").ok()?;
+    let mut fields = text.lines().map(|line| line.split(':'));
+    let mut user = fields.find_map(|mut fields| (fields.next() == Some(name)).then_some(fields))?;
+    user.nth(1)?.parse().ok()
 }
 
 fn tell(line: &AuditLine, session: &mut Session) {
@@ -113,6 +128,7 @@ mod tests {
         assert_eq!(parsed("--since 12"), args(Begin::After(12), None, None));
         assert_eq!(parsed("-n 3 web"), args(Begin::After(0), Some(3), Some("web")));
         assert!(parsed("web db").is_err());
+        assert_eq!((uid_of("root"), uid_of("nobody-of-that-name")), (Some(0), None));
         let who = "uid 0 pid 5".to_owned();
         let mut line = AuditLine { seq: 3, at: Timestamp(1), who, what: "stop web".into(), result: None };
         assert!(sentence(&line).contains("uid 0 pid 5: stop web: under way"));

@@ -86,6 +86,11 @@ fn run((): (), session: &mut Session) -> Result<u8, Error> {
         if let Some(how) = &not_applied {
             session.out.line(&format!("configuration: not applied as a whole: '{how}' tells what and why"));
         }
+        let waiting = not_yet(session);
+        if !waiting.is_empty() {
+            let settings = waiting.join(", ");
+            session.out.line(&format!("configuration: does not hold yet, until provost reload: {settings}"));
+        }
         if let Some(why) = refused {
             let why = text::escaped(&why);
             session.out.line(&format!("configuration: refused, and no service would begin with it: {why}"));
@@ -108,6 +113,16 @@ fn refused(session: &Session) -> Option<String> {
     let owner = fs::metadata(&socket).ok()?.uid();
     let is_like_it = [0, owner].contains(&system::euid());
     is_like_it.then(|| service_settings::check(&socket, &config).err())?.map(|e| e.message)
+}
+
+/// The service's own settings that stand in the configuration otherwise than they hold, as far as we see.
+fn not_yet(session: &Session) -> Vec<String> {
+    let changes = || {
+        let socket = session.socket().ok()?;
+        service_settings::changes(&socket, &state::of_service(&socket).config?).ok()
+    };
+    let changes = if session.remote.is_given() { None } else { changes() };
+    changes.unwrap_or_default().into_iter().map(|change| change.setting).collect()
 }
 
 /// How the modules are that the configuration expects.

@@ -11,6 +11,8 @@ use crate::wire::time::Timestamp;
 
 /// How far back lines are looked for, in bytes.
 const LOOK_BACK: u64 = 4 << 10;
+/// Who starts what has failed, as the service calls it.
+const BY_POLICY: &str = "restart policy";
 /// The longest line that is shown, in characters.
 const LINE_LEN_MAX: usize = 160;
 
@@ -64,8 +66,9 @@ pub fn has_failed(process: &Process) -> bool {
         State::Stopped | State::Scheduled => {
             !process.unfit.is_empty() || matches!(end, Some(End::Code(code)) if code != 0)
         }
+        // One that somebody has started again had not failed just before.
         State::Running | State::Starting => {
-            process.restarts > 0 && end.is_some_and(|end| end != End::Code(0))
+            process.cause == BY_POLICY && end.is_some_and(|end| end != End::Code(0))
         }
         State::Stopping => false,
     }

@@ -211,6 +211,13 @@ fn level_of(line: &[u8]) -> Option<usize> {
 fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client_for(&mut args.targets)?;
     let definitions = definitions(&mut client, &args.targets)?;
+    if session.out.is_terminal() && (args.wanted.since.is_some() || args.wanted.until.is_some()) {
+        definitions.iter().filter(|d| is_timeless(d)).for_each(|d| {
+            let why =
+                "lines in its file have no time of their own (log_format = \"raw\"), but those that are kept";
+            stdout::notice(&format!("{}: {why}", d.process.label()));
+        });
+    }
     let mut shows = Shows::new(&definitions, &args, session);
     let (mut sources, mut ends) = (Vec::new(), Vec::new());
     for definition in &definitions {
@@ -222,7 +229,7 @@ fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
         let new = sources_of(definition, &chunks, &args.wanted, session.remote.is_given());
         sources.extend(new.into_iter().map(|source| Source { run, ..source }));
     }
-    let mut last_ones = VecDeque::new();
+    let (mut last_ones, mut is_shown) = (VecDeque::new(), false);
     let mut show = |shown: (ProcessId, Line), session: &mut Session| match args.tail {
         Some(0) => {}
         Some(most) => {
@@ -231,7 +238,10 @@ fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
             }
             last_ones.push_back(shown);
         }
-        None => shows.line(shown.0, &shown.1, session),
+        None => {
+            is_shown = true;
+            shows.line(shown.0, &shown.1, session);
+        }
     };
     for source in &mut sources {
         advance(source, &args.wanted, Timestamp::default(), &shows_name(&definitions, source.id));
@@ -245,8 +255,13 @@ fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
             return Ok(0);
         }
     }
+    let is_empty = args.tail.is_none() && !is_shown || args.tail.is_some() && last_ones.is_empty();
     for (id, line) in last_ones {
         shows.line(id, &line, session);
+    }
+    if is_empty && args.run.is_some() && definitions.iter().any(is_timeless) {
+        let how = "without --run, or with log_format = \"time\" from now on";
+        stdout::notice(&format!("lines of a raw log file tell no run, once they are in it alone: {how}"));
     }
     session.out.flush();
     if args.follow && args.wanted.until.is_none() {
@@ -274,6 +289,11 @@ fn definitions(client: &mut Client, targets: &[String]) -> Result<Vec<Definition
     }
     let definition = |process| Definition { process, spec: Spec::new([""]) };
     Ok(known.into_iter().map(definition).collect())
+}
+
+/// Whether only the time of a file tells when its lines were written.
+fn is_timeless(definition: &Definition) -> bool {
+    definition.spec.log.format == LogFormat::Raw && !definition.process.log_files.is_empty()
 }
 
 fn shows_name(definitions: &[Definition], id: ProcessId) -> String {

@@ -8,11 +8,13 @@ use crate::cli::labels::Extras;
 use crate::cli::last_lines::last_lines;
 use crate::cli::runs::{Run, Which};
 use crate::cli::session::Session;
+use crate::cli::stdout;
 use crate::cli::stream;
 use crate::cli::stream::StreamArgs;
 use crate::cli::values;
 use crate::cli::whole_text::WholeText;
 use crate::wire::error::Error;
+use crate::wire::process::Process;
 use crate::wire::reply::Chunk;
 use crate::wire::request::{Output, Since, Stream, StreamKind};
 
@@ -80,6 +82,7 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
     if target == "*" {
         return Err(Error::usage("the output of one process at a time").hint("of all: provost logs all"));
     }
+    let (kind, named) = (args.kind, target.clone());
     let run = args.run.map(|which| Run::of_target(&mut client, &target, which)).transpose()?;
     let mut chunks = client.output(Output { target, kind: args.kind })?;
     if let Some(run) = run {
@@ -88,12 +91,26 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
     if let Some(lines) = args.tail {
         chunks = last_lines(chunks, lines);
     }
+    let is_empty = chunks.is_empty() && kind == StreamKind::Both && session.out.is_terminal();
+    if is_empty && let Some(process) = client.status(vec![named])?.pop().and_then(|item| item.process) {
+        tell_empty(&process);
+    }
     if session.is_json() {
         WholeText::of(chunks).iter().for_each(|chunk| session.object(&json::chunk(chunk)));
         return Ok(0);
     }
     print(chunks, session.out.is_terminal() && !args.raw, session);
     Ok(0)
+}
+
+/// Output is kept as long as there is the service; a log file outlives it.
+fn tell_empty(process: &Process) {
+    let label = process.label();
+    if process.run > 0 && !process.log_files.is_empty() {
+        stdout::notice(&format!("nothing of it is kept here; its log file is read by: provost logs {label}"));
+    } else if process.run > 0 {
+        stdout::notice("nothing of it is kept: it has printed nothing, or before the service began anew");
+    }
 }
 
 /// Prints all that there is.

@@ -64,8 +64,12 @@ fn parse(arguments: &mut Arguments) -> Result<RestartArgs, Error> {
     if timeout.is_some() && !one_by_one && wait.is_none() {
         return Err(arguments.usage("--timeout goes with --wait or --one-by-one".into()));
     }
+    let targets = arguments.targets()?;
+    if wait.is_some() && timeout.is_none() {
+        values::no_time(&targets)?;
+    }
     let pace = if one_by_one { Pace::OneByOne { timeout } } else { Pace::AtOnce { wait, timeout } };
-    Ok(RestartArgs { targets: arguments.targets()?, pace })
+    Ok(RestartArgs { targets, pace })
 }
 
 fn run(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {

@@ -110,12 +110,16 @@ fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
                 }));
             }
             let targets = arguments.targets();
-            What::Again(targets.map_err(|e| match arguments.first_value() {
+            let targets = targets.map_err(|e| match arguments.first_value() {
                 Some(program) if arguments.has_path() => {
                     e.hint(suggest::with_dashes(arguments, "start", program))
                 }
                 _ => e,
-            })?)
+            })?;
+            if until.is_some() && timeout.is_none() {
+                values::no_time(&targets)?;
+            }
+            What::Again(targets)
         }
     };
     Ok(StartArgs { what, until, timeout })
@@ -273,6 +277,7 @@ mod tests {
         let hint = |line| parsed(line).err().unwrap().hint;
         assert!(hint("--name web sleep 9").contains("-- sleep 9"));
         assert!(hint("python3 /srv/worker.py").contains("provost start -- python3 /srv/worker.py"));
+        assert!(hint("--wait 15 web").contains("--timeout 15"));
         assert!(hint("./x").contains("provost start -- ./x") && hint("web:*").contains("'web-*'"));
         assert!(hint("sleep -- 9").contains("provost start [OPTIONS] --"));
         assert!(parsed("--timeout 3s -- a").is_err());

@@ -1,6 +1,6 @@
 //! `provost user`: who has a password for gRPC.
 
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -189,7 +189,10 @@ impl UserFiles {
 
 /// The users as they are; none when there is no file.
 fn known(file: &Path) -> Result<Users, Error> {
-    if file.symlink_metadata().is_ok() { Users::load(file) } else { Ok(Users::default()) }
+    match file.symlink_metadata() {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Users::default()),
+        _ => Users::load(file),
+    }
 }
 
 fn is_there(name: &Name) -> Error {

@@ -123,8 +123,22 @@ pub fn until_up(what: Option<&str>) -> Result<Until, Error> {
         None | Some("ready") => Ok(Until::Ready),
         Some("running") => Ok(Until::Running),
         Some(other) => {
-            Err(bad("--wait", other, "write --wait=running or --wait=ready; its end: provost wait TARGET"))
+            let how =
+                "write --wait=running or --wait=ready; how long: --timeout; its end: provost wait TARGET";
+            Err(bad("--wait", other, how))
         }
+    }
+}
+
+/// Refuses a time among the targets of a wait, as in `--wait 15 web`.
+pub fn no_time(targets: &[String]) -> Result<(), Error> {
+    let time = targets.iter().find(|target| values::duration(target).is_some());
+    match time.filter(|_| targets.len() > 1) {
+        Some(time) => {
+            let e = Error::usage(format!("{} is a time, and no process", quoted(time)));
+            Err(e.hint(format!("how long a wait may take: --wait --timeout {time}")))
+        }
+        None => Ok(()),
     }
 }
 

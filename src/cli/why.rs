@@ -128,11 +128,17 @@ fn died_before(p: &Process) -> bool {
     p.run > 1 && matches!(p.state, State::Running | State::Starting) && last_output::has_failed(p)
 }
 
+/// How the event begins that tells of a good end.
+const WELL: &str = "exit code 0 ";
+
 /// Whether a run that ended well left something behind: the latest, or the one before.
 fn went_into_background(p: &Process, events: &[Event]) -> bool {
-    let ended_well = p.exit.as_ref().is_some_and(|exit| exit.end == End::Code(0));
+    let ended_well = |run: u64| {
+        let mut exits = events.iter().filter(|e| e.kind == EventKind::Exited && e.run == run);
+        exits.any(|e| e.detail.starts_with(WELL))
+    };
     let left = |e: &Event| e.kind == EventKind::Signalled && e.detail.ends_with(LEFT_BEHIND);
-    ended_well && events.iter().any(|e| left(e) && e.run + 1 >= p.run)
+    events.iter().any(|e| left(e) && e.run + 1 >= p.run && ended_well(e.run))
 }
 
 /// How programs that are known for it stay where they are.

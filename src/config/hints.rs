@@ -7,9 +7,14 @@ use crate::wire::secrets::is_secret;
 use crate::wire::values;
 
 /// Keys that other programs have for what is another one here.
-const ELSEWHERE: [(&[&str], &str); 27] = [
+const ELSEWHERE: [(&[&str], &str); 29] = [
+    (&["persistent", "catchup", "missed"], "schedule_missed = \"run\" or \"skip\""),
+    (&["randomized_delay", "randomizeddelaysec", "jitter", "random_delay"], "schedule_jitter = \"5m\""),
     (&["depends", "depends_on", "needs", "dependencies"], "requires = [\"NAME\"]"),
-    (&["directory", "dir", "working_directory", "workingdirectory", "workdir"], "cwd = \"/DIRECTORY\""),
+    (
+        &["directory", "dir", "working_dir", "working_directory", "workingdirectory", "workdir"],
+        "cwd = \"/DIRECTORY\"",
+    ),
     (&["environment", "env_vars", "vars"], "env = { NAME = \"VALUE\" }"),
     (&["stdout_logfile", "logfile", "log_file", "out_file", "stdout"], "log = \"FILE\", or log_stdout"),
     (&["stderr_logfile", "error_file", "stderr"], "log_stderr = \"FILE\""),
@@ -43,7 +48,12 @@ const ELSEWHERE: [(&[&str], &str); 27] = [
     (&["secrets", "mask"], "redact = ['password=\\S+'], for what is printed"),
 ];
 /// What is no key, and how it is done.
-const OTHERWISE: [(&[&str], &str); 7] = [
+const OTHERWISE: [(&[&str], &str); 8] = [
+    (
+        &["timeout", "run_timeout", "max_runtime", "runtimemaxsec", "timelimit"],
+        "a run may take as long as it takes; one that may not is started by timeout(1): command = [\"timeout\", \"1h\", \
+         \"PROGRAM\"]",
+    ),
     (
         &["env_file", "environment_file", "environmentfile", "envfile"],
         "a file of variables is read by commands: 'provost update --env-file FILE NAME', or for all 'provost env replace \
@@ -66,7 +76,8 @@ const OTHERWISE: [(&[&str], &str); 7] = [
 /// How a process is declared, for who has it in a section of another name.
 const DECLARED: &str = "a process is declared in a section of its own: [process.NAME]";
 /// Sections of other programs, and what they are here.
-const SECTIONS: [(&[&str], &str); 4] = [
+const SECTIONS: [(&[&str], &str); 5] = [
+    (&["services", "programs", "program", "apps", "app", "jobs", "job", "unit"], DECLARED),
     (
         &["supervisord", "supervisorctl", "unix_http_server", "inet_http_server", "rpcinterface"],
         "that is of another supervisor: provost import supervisord FILE prints such a file as one of this",
@@ -171,7 +182,7 @@ pub fn value(key: &str, takes: &str, value: &Value) -> Option<String> {
         Value::Object(_) if key == "users" && takes == "a string" => return Some(GRPC_ROLES.to_owned()),
         Value::String(text) => from_text(takes, text)?,
         Value::Number(number) => from_number(key, takes, number)?,
-        Value::Bool(is) if takes.contains("\"always\"") => quoted(if *is { "always" } else { "never" }),
+        Value::Bool(is) if takes.starts_with('"') => from_text(takes, &is.to_string())?,
         // A variable.
         Value::Bool(is) if takes == "a string" && key == key.to_uppercase() => quoted(&is.to_string()),
         Value::Array(all) if takes.starts_with("a list of strings") => {
@@ -205,6 +216,23 @@ fn quoted(text: &str) -> String {
 fn listed(words: &[&str]) -> String {
     let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
     format!("[{}]", words.join(", "))
+}
+
+/// What others call a word that a key takes.
+const CHOICES: [(&[&str], &str); 8] = [
+    (&["unless-stopped", "yes", "true", "on"], "always"),
+    (&["no", "none", "false", "off"], "never"),
+    (&["unexpected", "on-error", "on-abnormal", "on-crash"], "on-failure"),
+    (&["yes", "true", "on", "once", "catch-up", "persistent"], "run"),
+    (&["no", "none", "false", "off"], "skip"),
+    (&["skip", "ignore", "no", "none", "false"], "forbid"),
+    (&["kill", "restart", "cancel"], "replace"),
+    (&["all", "control-group", "cgroup"], "tree"),
+];
+
+/// The words that a key takes, of a sentence that may go on about others.
+fn choices(takes: &str) -> Vec<&str> {
+    takes.split(';').next().unwrap_or_default().split('"').skip(1).step_by(2).collect()
 }
 
 fn from_text(takes: &str, text: &str) -> Option<String> {
@@ -244,14 +272,11 @@ fn from_text(takes: &str, text: &str) -> Option<String> {
         return port.parse::<u16>().ok().filter(|_| is_here).map(|port| port.to_string());
     }
     if is_of(&["\""]) {
-        let choices: Vec<_> = takes.split('"').skip(1).step_by(2).collect();
-        let meant = match word.replace('_', "-").as_str() {
-            "unless-stopped" | "yes" | "true" | "on" => "always".to_owned(),
-            "no" | "none" | "false" | "off" => "never".to_owned(),
-            "unexpected" | "on-error" | "on-abnormal" | "on-crash" => "on-failure".to_owned(),
-            other => other.to_owned(),
-        };
-        return choices.contains(&meant.as_str()).then(|| quoted(&meant));
+        let choices = choices(takes);
+        let word = word.replace('_', "-");
+        let same = CHOICES.iter().filter(|(words, _)| words.contains(&word.as_str())).map(|(_, here)| *here);
+        let meant = [word.as_str()].into_iter().chain(same).find(|meant| choices.contains(meant));
+        return meant.map(quoted);
     }
     if takes.ends_with("or \"none\"")
         && ["unlimited", "infinite", "infinity", "never"].contains(&word.as_str())
@@ -386,6 +411,11 @@ mod tests {
         assert_eq!(hint(words, json!("On_Failure")), "write k = \"on-failure\"");
         assert_eq!(hint(words, json!("unless-stopped")), "write k = \"always\"");
         assert_eq!(hint("\"tree\" or \"group\"", json!("no")), "", "that is no choice there");
+        let overlap =
+            "\"forbid\" or \"replace\"; two runs at once, as \"allow\" elsewhere, take two processes";
+        assert_eq!(hint(overlap, json!("allow")), "");
+        assert_eq!(hint(overlap, json!("skip")), "write k = \"forbid\"");
+        assert_eq!(hint("\"skip\" or \"run\"", json!(true)), "write k = \"run\"");
         let duration = "a duration, as \"500ms\" or \"10s\"";
         assert_eq!(hint(duration, json!("5")), "write k = \"5s\"");
         assert_eq!(hint(duration, json!("Daily")), "write k = \"1d\"");
@@ -429,7 +459,8 @@ mod tests {
     #[test]
     fn a_section_that_is_meant_for_a_process_is_answered_with_its_name_here() {
         let top = ["process", "history"];
-        assert_eq!(table("program", "", &top), format!("{DECLARED}; other sections: process, history"));
+        assert_eq!(table("web", "", &top), format!("{DECLARED}; other sections: process, history"));
+        assert_eq!(table("program", "", &top), DECLARED);
         assert_eq!(table("processes", "", &top), "the nearest key there is: process");
         assert_eq!(table("web", "[service]", &["orphans"]), DECLARED);
         assert_eq!(table("a", "[history]", &["keep"]), "keys there: keep");

@@ -314,7 +314,9 @@ impl Said {
                 how.push_str(&format!("; all of it: provost output {APPLY}"));
             }
             if how != self.how {
-                engine.context.say(&format!("{label} {how}"));
+                let is_applied = label == APPLY && how == ENDED;
+                let line = if is_applied { APPLIED.to_owned() } else { format!("{label} {how}") };
+                engine.context.say(&line);
                 self.how = how;
             }
         }
@@ -339,6 +341,8 @@ fn last_ended(record: &Record) -> u64 {
 
 /// How something ended of which there is no more to say.
 const ENDED: &str = "ended";
+/// The same of what makes the processes that are declared.
+const APPLIED: &str = "the configuration is applied";
 
 fn how_ended(process: &Process, record: &Record) -> String {
     let how = match record.exit.map(|exit| exit.end) {

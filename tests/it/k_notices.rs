@@ -96,6 +96,47 @@ fn who_removes_what_is_declared_hears_that_it_comes_again() {
 }
 
 #[test]
+fn why_and_status_tell_of_failures_and_not_of_what_was_asked_for() {
+    let service = Options::new().without_cgroups().start();
+    // It dies once with a child that is left; then it ends well, with none.
+    let script = "echo says; if [ -e once ]; then exit 0; fi; touch once; sleep 88108 & kill -9 $$";
+    let dir = service.scratch().file("");
+    let options = ["--name", "job", "--restart", "on-failure", "--restart-delay", "0", "--cwd", &dir, "--"];
+    service.start(&[&options[..], &["sh", "-c", script]].concat());
+    wait::until("its second run has ended", LATER, || {
+        let job = service.status_json("job");
+        job["run"] == 2 && job["state"] == "stopped"
+    });
+    let why = service.ok(&["why", "job"]);
+    assert!(why.contains("left behind") && !why.contains("into the background"), "{why}");
+    // One that once failed, and was restarted by hand since.
+    let script = "echo says; if [ -e again ]; then exec sleep 88109; fi; touch again; exit 3";
+    let options = ["--name", "web", "--restart", "always", "--restart-delay", "0", "--cwd", &dir, "--"];
+    service.start(&[&options[..], &["sh", "-c", script]].concat());
+    wait::until("it runs again", LATER, || service.status_json("web")["run"] == 2);
+    let of_run_before = |run: u32| format!("last output of run {run}, which ended");
+    wait::until("what died is shown", SOON, || {
+        service.cli(&["status", "web"]).out().contains(&of_run_before(1))
+    });
+    service.ok(&["restart", "web"]);
+    for command in ["status", "why"] {
+        let said = service.ok(&[command, "web"]);
+        assert!(!said.contains(&of_run_before(2)), "{said}");
+    }
+}
+
+#[test]
+fn a_part_of_the_configuration_is_not_applied_in_place_of_all() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path().join("conf.d")).expect("it is ours");
+    let part = scratch.file("conf.d/db.toml");
+    fs::write(&part, "[process.db]\ncommand = ['sleep', '88110']\n").expect("it is ours");
+    let (service, _) = configured(&scratch, "[process.web]\ncommand = ['sleep', '88110']\n");
+    assert!(hint(&service, &["apply", "--yes", &part], 6).contains("provost apply"));
+    service.ok(&["status", "web", "db"]);
+}
+
+#[test]
 fn who_stops_with_another_is_told() {
     let scratch = Scratch::new();
     let text = "[process.db]\ncommand = ['sleep', '88107']\n[process.web]\ncommand = ['sleep', '88107']\nrequires = ['db']\n";
