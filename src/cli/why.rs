@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::client::FeedItem;
 use crate::wire::error::Error;
 use crate::wire::event::{CAUSE_RECONCILER, Event, EventKind, LEFT_BEHIND};
-use crate::wire::process::{End, Process, State};
+use crate::wire::process::{Process, State};
 use crate::wire::request::Events;
 use crate::wire::time::Timestamp;
 
@@ -290,7 +290,7 @@ fn how_it_ended(p: &Process) -> Option<String> {
 mod tests {
     use super::*;
     use crate::client::fake_server::process;
-    use crate::wire::process::Exit;
+    use crate::wire::process::{End, Exit};
 
     fn failing() -> Process {
         let mut p = process("web");
