@@ -210,7 +210,11 @@ impl Running {
     /// one.
     #[track_caller]
     pub fn signal(&self, signal: &str) {
-        wait::until("it is executed", SOON, || !procfs::command(self.pid).contains(INTERRUPTIBLE));
+        wait::until("it is executed", SOON, || {
+            // It has no command line in the middle of an exec, which may be that of `env`.
+            let command = procfs::command(self.pid);
+            !self.is_running() || !command.is_empty() && !command.contains(INTERRUPTIBLE)
+        });
         procfs::signal(signal, self.pid);
     }
 
