@@ -28,8 +28,8 @@ const SAME: [(&[&str], &str); 22] = [
     (&["-y"], "--yes"),
     (&["--ready", "--running"], "--for {option}"),
 ];
-/// Options that these commands do not have, and how it is done with them. `{command}` and `{option}` stand for
-/// what was written.
+/// Options that these commands do not have, and how it is done with them. `{command}` and `{option}` stand
+/// for what was written.
 const OTHERWISE: [(&[&str], &[&str], &str); 22] = [
     (
         &["why", "output", "history"],
