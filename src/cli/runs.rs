@@ -35,6 +35,9 @@ impl FromStr for Which {
 pub struct Run {
     /// The first byte of the latest run; none: it is another one.
     offset: Option<u64>,
+    /// The first byte of the latest run; none: it is that one. What a run says at once may have come before
+    /// its start was on record.
+    end: Option<u64>,
     /// From when on; none: it has not begun to execute.
     since: Option<Timestamp>,
     /// Before when: another one was started then.
@@ -71,7 +74,9 @@ impl Run {
             return Err(e.hint(format!("'provost history {label}' shows what is")));
         }
         let before = started.iter().find(|(run, _)| *run > number).map(|(_, at)| *at);
-        Ok(Self { offset: is_latest.then_some(process.run_output_start), since, before })
+        let latest = Some(process.run_output_start);
+        let (offset, end) = if is_latest { (latest, None) } else { (None, latest) };
+        Ok(Self { offset, end, since, before })
     }
 
     /// Whether a line of this time is of this run. One whose time is not known is of none.
@@ -84,7 +89,8 @@ impl Run {
     pub fn cut(&self, chunks: &mut Vec<Chunk>) {
         match self.offset {
             Some(offset) => chunks.retain(|chunk| chunk.offset >= offset),
-            None => chunks.retain(|chunk| self.has(Some(chunk.at))),
+            None => chunks
+                .retain(|chunk| self.end.is_none_or(|end| chunk.offset < end) && self.has(Some(chunk.at))),
         }
     }
 }
@@ -116,7 +122,7 @@ mod tests {
 
     #[test]
     fn output_is_of_the_run_that_was_there() {
-        let run = Run { offset: None, since: Some(Timestamp(10)), before: Some(Timestamp(20)) };
+        let run = Run { offset: None, end: None, since: Some(Timestamp(10)), before: Some(Timestamp(20)) };
         let of: Vec<_> = [9, 10, 19, 20].iter().map(|&at| run.has(Some(Timestamp(at)))).collect();
         assert_eq!((of, run.has(None)), (vec![false, true, true, false], false));
         let chunk = |offset, at| Chunk {
@@ -133,5 +139,6 @@ mod tests {
         };
         assert_eq!(left(run), [5]);
         assert_eq!(left(Run { offset: Some(9), ..run }), [9]);
+        assert_eq!(left(Run { end: Some(5), ..run }), [0; 0]);
     }
 }

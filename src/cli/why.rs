@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::client::FeedItem;
 use crate::wire::error::Error;
 use crate::wire::event::{CAUSE_RECONCILER, Event, EventKind, LEFT_BEHIND};
-use crate::wire::process::{Process, State};
+use crate::wire::process::{End, Process, State};
 use crate::wire::request::Events;
 use crate::wire::time::Timestamp;
 
@@ -128,14 +128,11 @@ fn died_before(p: &Process) -> bool {
     p.run > 1 && matches!(p.state, State::Running | State::Starting) && last_output::has_failed(p)
 }
 
-/// How the event begins that tells of a good end.
-const WELL: &str = "exit code 0 ";
-
 /// Whether a run that ended well left something behind: the latest, or the one before.
 fn went_into_background(p: &Process, events: &[Event]) -> bool {
     let ended_well = |run: u64| {
         let mut exits = events.iter().filter(|e| e.kind == EventKind::Exited && e.run == run);
-        exits.any(|e| e.detail.starts_with(WELL))
+        exits.any(|e| e.exit.as_ref().is_some_and(|exit| exit.end == End::Code(0)))
     };
     let left = |e: &Event| e.kind == EventKind::Signalled && e.detail.ends_with(LEFT_BEHIND);
     events.iter().any(|e| left(e) && e.run + 1 >= p.run && ended_well(e.run))
@@ -290,7 +287,7 @@ fn how_it_ended(p: &Process) -> Option<String> {
 mod tests {
     use super::*;
     use crate::client::fake_server::process;
-    use crate::wire::process::{End, Exit};
+    use crate::wire::process::Exit;
 
     fn failing() -> Process {
         let mut p = process("web");
