@@ -1,6 +1,5 @@
 //! `provost start`: a new process, or what was stopped again.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::cli::applied;
@@ -23,6 +22,7 @@ use crate::wire::process::{Process, State};
 use crate::wire::reply::Item;
 use crate::wire::request::{Numbering, Start, Until, Wait};
 use crate::wire::spec::{INSTANCES_MAX, Spec};
+use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command = Command::new("start", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .writes()
@@ -224,12 +224,14 @@ fn tell_new(items: &[Item], is_waited_for: bool, session: &mut Session) -> (Coun
 
 fn start_again(client: &mut Client, targets: Vec<String>, session: &mut Session) -> Result<Vec<Item>, Error> {
     let command = format!("provost start -- {}", text::quoted_command(&targets));
-    let before = if session.is_json() { Vec::new() } else { client.status(targets.clone())? };
+    let asked = Timestamp::now();
     let mut items = in_order(client.start_again(targets.clone())?, &targets);
-    let runs = before.iter().filter_map(|item| item.process.as_ref()).filter(|p| p.state == State::Running);
-    let runs: HashSet<_> = runs.map(|process| (process.id, process.run)).collect();
-    for process in items.iter().filter_map(|item| item.process.as_ref()) {
-        if runs.contains(&(process.id, process.run)) {
+    // Another machine has another clock.
+    let is_told = !session.is_json() && !session.remote.is_given();
+    let has_run_before =
+        |p: &&Process| p.state == State::Running && p.started_at.is_some_and(|at| at < asked);
+    for process in items.iter().filter_map(|item| item.process.as_ref()).filter(has_run_before) {
+        if is_told {
             stdout::notice(&format!("{} is running already: nothing was started", process.label()));
         }
     }
