@@ -24,8 +24,8 @@ Usage: provost audit [OPTIONS] [WORD]
 
 A line for every command that changes something or reads output or the environment, over either listener,
 and for every refusal and failed login: number, time, who asked, what for, and what came of it. Refusals
-that repeat are counted in one line. With WORD, only lines that hold it: a process, a user. It is kept for
-90 days ([history] keep_audit).
+that repeat are counted in one line. What changes files alone, as user and cert do, is on no record. With
+WORD, only lines that hold it: a process, a user. It is kept for 90 days ([history] keep_audit).
 
 Options:
       --since WHERE          Lines after this number, or from a time on: 10m ago, 2026-01-31T12:00:00Z;

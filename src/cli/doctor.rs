@@ -11,7 +11,7 @@ use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
-use crate::cli::service_settings;
+use crate::cli::service_settings::{self, Change, Takes};
 use crate::cli::session::Session;
 use crate::cli::{state, text};
 use crate::client::Client;
@@ -86,10 +86,14 @@ fn run((): (), session: &mut Session) -> Result<u8, Error> {
         if let Some(how) = &not_applied {
             session.out.line(&format!("configuration: not applied as a whole: '{how}' tells what and why"));
         }
-        let waiting = not_yet(session);
-        if !waiting.is_empty() {
-            let settings = waiting.join(", ");
-            session.out.line(&format!("configuration: does not hold yet, until provost reload: {settings}"));
+        let of_start = |change: &Change| change.takes == Takes::Service;
+        let (of_start, of_reload): (Vec<_>, Vec<_>) = not_yet(session).into_iter().partition(of_start);
+        for (until, changes) in [("provost reload", of_reload), ("the next start of the service", of_start)] {
+            let settings: Vec<_> = changes.iter().map(|change| change.setting.as_str()).collect();
+            if !settings.is_empty() {
+                let settings = settings.join(", ");
+                session.out.line(&format!("configuration: does not hold yet, until {until}: {settings}"));
+            }
         }
         if let Some(why) = refused {
             let why = text::escaped(&why);
@@ -116,13 +120,13 @@ fn refused(session: &Session) -> Option<String> {
 }
 
 /// The service's own settings that stand in the configuration otherwise than they hold, as far as we see.
-fn not_yet(session: &Session) -> Vec<String> {
+fn not_yet(session: &Session) -> Vec<Change> {
     let changes = || {
         let socket = session.socket().ok()?;
         service_settings::changes(&socket, &state::of_service(&socket).config?).ok()
     };
     let changes = if session.remote.is_given() { None } else { changes() };
-    changes.unwrap_or_default().into_iter().map(|change| change.setting).collect()
+    changes.unwrap_or_default()
 }
 
 /// How the modules are that the configuration expects.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cli::applied;
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{Counts, in_order, judge, report_states};
 use crate::cli::command::{Command, job};
@@ -65,14 +66,21 @@ fn parse(arguments: &mut Arguments) -> Result<RestartArgs, Error> {
         return Err(arguments.usage("--timeout goes with --wait or --one-by-one".into()));
     }
     let targets = arguments.targets()?;
-    if wait.is_some() && timeout.is_none() {
+    if wait.is_some() {
         values::no_time(&targets)?;
     }
     let pace = if one_by_one { Pace::OneByOne { timeout } } else { Pace::AtOnce { wait, timeout } };
     Ok(RestartArgs { targets, pace })
 }
 
-fn run(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
+fn run(args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
+    let code = restart(args, session)?;
+    // It has restarted what the service knows, which may be older.
+    applied::notice(session);
+    Ok(code)
+}
+
+fn restart(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
     match args.pace {
         Pace::AtOnce { wait, timeout } => {
             let mut client = session.client_for(&mut args.targets)?;

@@ -116,7 +116,7 @@ fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
                 }
                 _ => e,
             })?;
-            if until.is_some() && timeout.is_none() {
+            if until.is_some() {
                 values::no_time(&targets)?;
             }
             What::Again(targets)
@@ -280,6 +280,7 @@ mod tests {
         assert!(hint("--name web sleep 9").contains("-- sleep 9"));
         assert!(hint("python3 /srv/worker.py").contains("provost start -- python3 /srv/worker.py"));
         assert!(hint("--wait 15 web").contains("--timeout 15"));
+        assert!(hint("web --wait ready").contains("--wait=ready"));
         assert!(hint("./x").contains("provost start -- ./x") && hint("web:*").contains("'web-*'"));
         assert!(hint("sleep -- 9").contains("provost start [OPTIONS] --"));
         assert!(parsed("--timeout 3s -- a").is_err());

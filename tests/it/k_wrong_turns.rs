@@ -40,8 +40,8 @@ fn a_start_of_what_is_there_waits_until_it_is_ready_as_its_definition_says() {
     let said = late.expect(5).err();
     assert!(said.contains("slow is not ready after") && said.contains("it is running, waits for"), "{said}");
     // Who is not there is told before the wait for the others.
-    let waits = service.background(&["restart", "--wait", "slow", "ready"]);
-    wait::until("it is told", SOON, || waits.stderr_text().contains("there is no process 'ready'"));
+    let waits = service.background(&["restart", "--wait", "slow", "nosuch"]);
+    wait::until("it is told", SOON, || waits.stderr_text().contains("there is no process 'nosuch'"));
     drop(waits);
     // It ran already, and nothing more is waited for.
     let ran = service.cli(&["start", "--wait=running", "slow"]).expect(0).err();

@@ -371,7 +371,7 @@ pub(super) fn put_events(conn: &Connection, events: &[Event]) -> rusqlite::Resul
 pub(super) fn put_audit(conn: &Connection, lines: &[AuditLine]) -> rusqlite::Result<()> {
     let mut put = conn.prepare(
         "INSERT INTO audit (seq, at, who, what, result) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (seq) DO UPDATE SET result = ?5",
+         ON CONFLICT (seq) DO UPDATE SET what = ?4, result = ?5",
     )?;
     for line in lines {
         put.execute(params![Number(line.seq), Number(line.at.0), line.who, line.what, line.result])?;
