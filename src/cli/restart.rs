@@ -67,7 +67,7 @@ fn parse(arguments: &mut Arguments) -> Result<RestartArgs, Error> {
     }
     let targets = arguments.targets()?;
     if wait.is_some() {
-        values::no_time(&targets)?;
+        values::only_processes(&targets)?;
     }
     let pace = if one_by_one { Pace::OneByOne { timeout } } else { Pace::AtOnce { wait, timeout } };
     Ok(RestartArgs { targets, pace })

@@ -117,7 +117,7 @@ fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
                 _ => e,
             })?;
             if until.is_some() {
-                values::no_time(&targets)?;
+                values::only_processes(&targets)?;
             }
             What::Again(targets)
         }

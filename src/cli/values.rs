@@ -131,7 +131,7 @@ pub fn until_up(what: Option<&str>) -> Result<Until, Error> {
 }
 
 /// Refuses what is no process among the targets of a wait, as in `--wait 15 web` and `--wait ready web`.
-pub fn no_time(targets: &[String]) -> Result<(), Error> {
+pub fn only_processes(targets: &[String]) -> Result<(), Error> {
     let word = targets.iter().find(|target| ["ready", "running"].contains(&target.as_str()));
     if let Some(word) = word.filter(|_| targets.len() > 1) {
         let e = Error::usage(format!("{} is what is waited for, and no process", quoted(word)));

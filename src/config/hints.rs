@@ -61,7 +61,7 @@ const OTHERWISE: [(&[&str], &str); 8] = [
     ),
     (
         &["healthcheck", "health_check", "health"],
-        "live_http = \"URL\" or live_exec = \"COMMAND\" looks whether it is well, ready_… whether it has come up",
+        "live_http = \"URL\" or live_exec = [\"PROGRAM\"] looks whether it is well, ready_… whether it has come up",
     ),
     (&["priority"], "after = [\"NAME\"] orders starts; nice = 5 is for processors"),
     (&["description", "desc", "tags"], "labels = { description = \"TEXT\" } keeps anything"),
@@ -95,6 +95,7 @@ const SECTIONS: [(&[&str], &str); 5] = [
 /// What others call the place where users get their roles.
 const ROLES: [&str; 5] = ["user_roles", "users", "user", "roles", "groups"];
 
+/// For who gives the users of gRPC their roles where the file of them belongs.
 const GRPC_ROLES: &str = "it is the path of the users file; roles stand in [grpc.user_roles]";
 
 /// How it is declared, with its name where that is known.
@@ -126,7 +127,6 @@ pub fn instead_of(key: &str, there: &[String]) -> Option<String> {
         "host" => &["address", "url", "server", "addr"],
         "certificate" => &["cert", "cert_file", "client_cert"],
         "key" => &["key_file", "private_key", "client_key"],
-        "command" => &["cmd", "exec", "program", "script"],
         _ => &[],
     };
     let known = there.iter().find(|there| others.contains(&there.as_str())).cloned();
