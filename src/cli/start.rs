@@ -224,14 +224,19 @@ fn tell_new(items: &[Item], is_waited_for: bool, session: &mut Session) -> (Coun
 
 fn start_again(client: &mut Client, targets: Vec<String>, session: &mut Session) -> Result<Vec<Item>, Error> {
     let command = format!("provost start -- {}", text::quoted_command(&targets));
+    // By the clock, without asking for more; another machine has another clock.
     let asked = Timestamp::now();
+    let is_far = session.remote.is_given();
+    let before = if is_far && !session.is_json() { client.status(targets.clone())? } else { Vec::new() };
     let mut items = in_order(client.start_again(targets.clone())?, &targets);
-    // Another machine has another clock.
-    let is_told = !session.is_json() && !session.remote.is_given();
-    let has_run_before =
-        |p: &&Process| p.state == State::Running && p.started_at.is_some_and(|at| at < asked);
-    for process in items.iter().filter_map(|item| item.process.as_ref()).filter(has_run_before) {
-        if is_told {
+    let has_run_before = |p: &&Process| {
+        let is_same = |then: &Process| (then.id, then.run, then.state) == (p.id, p.run, State::Running);
+        let began_before = !is_far && p.started_at.is_some_and(|at| at < asked);
+        p.state == State::Running
+            && (began_before || before.iter().filter_map(|item| item.process.as_ref()).any(is_same))
+    };
+    if !session.is_json() {
+        for process in items.iter().filter_map(|item| item.process.as_ref()).filter(has_run_before) {
             stdout::notice(&format!("{} is running already: nothing was started", process.label()));
         }
     }
