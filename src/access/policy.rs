@@ -295,7 +295,7 @@ mod tests {
         let (yes, no) = (true, false);
         // viewer, operator, admin, and whether it is a change.
         let matrix = [
-            (Request::Status(targets()), [yes, yes, yes], no),
+            (Request::Status(targets().into()), [yes, yes, yes], no),
             (Request::List(List::default()), [yes, yes, yes], no),
             (Request::Wait(Wait::default()), [yes, yes, yes], no),
             (Request::Events(Events::default()), [yes, yes, yes], no),

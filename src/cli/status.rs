@@ -66,7 +66,7 @@ fn run(args: StatusArgs, session: &mut Session) -> Result<u8, Error> {
         }
         targets.push("*".to_owned());
     }
-    let items = client.status(targets)?;
+    let items = client.look_at(targets)?;
     let counts = match &args.format {
         Some(format) if !session.is_json() => formatted(session, &items, format),
         Some(_) | None => {

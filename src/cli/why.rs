@@ -46,7 +46,7 @@ fn run(target: String, session: &mut Session) -> Result<u8, Error> {
     let mut targets = vec![target];
     let mut client = session.client_for(&mut targets)?;
     let mut processes = Vec::new();
-    for item in client.status(targets)? {
+    for item in client.look_at(targets)? {
         match &item.error {
             Some(e) => return Err(named(&item, e)),
             None => processes.extend(item.process),

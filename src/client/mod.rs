@@ -62,8 +62,8 @@ use crate::wire::provider::{HOST, ProviderAnswer, ProviderCall};
 use crate::wire::registry::{RegistryAnswer, RegistryCall};
 use crate::wire::reply::{Chunk, Definition, Environment, Item, Reply, Service, Upgraded};
 use crate::wire::request::{
-    EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Until, Update, Upgrade,
-    Wait,
+    EnvChange, Events, List, Output, Remove, Request, Signal, Start, Status, Stop, Stream, Until, Update,
+    Upgrade, Wait,
 };
 
 /// A connection to the service, which is made again whenever it breaks.
@@ -198,8 +198,14 @@ impl Client {
         self.items(Request::Wait(wait))
     }
 
+    /// How they are, as the service knows it: whether a signal has halted one is not looked at.
     pub fn status(&mut self, targets: Vec<String>) -> Result<Vec<Item>, Error> {
-        self.items(Request::Status(targets))
+        self.items(Request::Status(targets.into()))
+    }
+
+    /// The same with [`Process::halted`], for which the service looks at each.
+    pub fn look_at(&mut self, targets: Vec<String>) -> Result<Vec<Item>, Error> {
+        self.items(Request::Status(Status { targets, look: true }))
     }
 
     /// What processes there are.
@@ -439,7 +445,7 @@ mod tests {
         let items = client(&server).status(vec!["a".into()]).unwrap();
         assert_eq!(items[0].target, "a");
         let seen = server.finish();
-        assert_eq!(seen.requests, [Request::Status(vec!["a".into()])]);
+        assert_eq!(seen.requests, [Request::Status(vec!["a".into()].into())]);
         assert_eq!(seen.first_reads, [2], "frames in the first read");
     }
 
@@ -460,11 +466,11 @@ mod tests {
         let server = FakeServer::new(vec![vec![answer("a"), answer("b"), Act::Hangup], vec![answer("c")]]);
         let mut client = client(&server);
         for name in ["a", "b", "c"] {
-            assert!(client.ask_ahead(&Request::Status(vec![name.into()])));
+            assert!(client.ask_ahead(&Request::Status(vec![name.into()].into())));
             assert_eq!(client.status(vec![name.into()]).unwrap()[0].target, name);
         }
         let asked = server.finish().requests;
-        assert_eq!(asked, ["a", "b", "c", "c"].map(|name| Request::Status(vec![name.into()])));
+        assert_eq!(asked, ["a", "b", "c", "c"].map(|name| Request::Status(vec![name.into()].into())));
     }
 
     #[cfg(feature = "gateway")]
@@ -473,7 +479,7 @@ mod tests {
         let answer = |name| Act::Answer(vec![item(name, None)]);
         let server = FakeServer::new(vec![vec![answer("a")], vec![answer("b")]]);
         let mut client = client(&server);
-        assert!(client.ask_ahead(&Request::Status(vec!["a".into()])) && client.rest());
+        assert!(client.ask_ahead(&Request::Status(vec!["a".into()].into())) && client.rest());
         let restart = Request::Restart(vec!["a".into()]);
         assert!(!client.ask_ahead(&restart), "its key is made for all attempts together");
         assert_eq!(client.status(vec!["b".into()]).unwrap()[0].target, "b");

@@ -163,8 +163,8 @@ impl RemoteLink {
                 client.signal(&request, option).map(unary)
             }
             Request::Wait(r) => client.wait(&r.into(), option).map(unary),
-            Request::Status(t) => {
-                let request = api::StatusRequest { targets: targets(t), ..Default::default() };
+            Request::Status(r) => {
+                let request = api::StatusRequest { targets: targets(&r.targets), ..Default::default() };
                 Ok(paged(client.clone(), request, option, ProcessServiceClient::status))
             }
             Request::List(r) => Ok(paged(client.clone(), r.into(), option, ProcessServiceClient::list)),

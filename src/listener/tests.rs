@@ -21,7 +21,7 @@ use crate::wire::error::{Code, Error, SILENT};
 use crate::wire::frame::{self, FRAME_LEN_MAX, Frames};
 use crate::wire::id::ProcessId;
 use crate::wire::reply::{Chunk, Gap, Item, More, Reply};
-use crate::wire::request::{CHANNEL_VERSION, Events, Hello, Output, Request, StreamKind};
+use crate::wire::request::{CHANNEL_VERSION, Events, Hello, Output, Request, Status, StreamKind};
 use crate::wire::role::{GroupRoles, Role};
 use crate::wire::time::Timestamp;
 
@@ -40,10 +40,10 @@ enum Seen {
 impl Toy {
     fn answer(&self, request: Request, replies: &mut Replies<'_>) -> Result<(), Closed> {
         match request {
-            Request::Status(targets) => {
+            Request::Status(r) => {
                 let item =
                     |target| Reply::Item(Item { target, process: None, error: None, unrecorded: None });
-                for target in targets {
+                for target in r.targets {
                     replies.send(&item(target), More::Follows)?;
                 }
                 replies.send(&Reply::Done, More::Last)
@@ -221,7 +221,7 @@ impl Client {
 }
 
 fn status(target: &str) -> Request {
-    Request::Status(vec![target.to_owned()])
+    Request::Status(vec![target.to_owned()].into())
 }
 
 fn events() -> Request {
@@ -505,7 +505,7 @@ fn f16_descriptors_from_clients_are_closed() {
 fn a_bad_request_does_not_end_the_connection() {
     let stage = Stage::new(Limits::default());
     let mut client = stage.client();
-    client.ask(&Request::Status(Vec::new()));
+    client.ask(&Request::Status(Status::default()));
     assert!(matches!(client.reply(), Some((Reply::Error(_), More::Last))));
     // One that the toy does not end.
     client.ask(&Request::Service);

@@ -243,7 +243,7 @@ pub struct Process {
     pub internal: bool,
     /// Its run is of an older definition than the present one, which holds from the next run on.
     pub outdated: bool,
-    /// A signal has halted it. Looked at for a status alone.
+    /// A signal has halted it. Known only where it was asked for: see [`Status`](crate::wire::request::Status).
     pub halted: bool,
     /// Which hook runs; empty: none.
     pub hook: String,

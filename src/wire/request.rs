@@ -47,7 +47,7 @@ pub enum Request {
     Signal(Signal),
     /// Wait for a state.
     Wait(Wait),
-    Status(Vec<String>),
+    Status(Status),
     List(List),
     /// The output kept, in one instant.
     Output(Output),
@@ -180,6 +180,20 @@ pub struct Wait {
     pub until: Until,
     /// How long at most; for ever when none is given.
     pub timeout: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Status {
+    pub targets: Vec<String>,
+    /// Also whether a signal has halted it, which takes a look at each.
+    pub look: bool,
+}
+
+impl From<Vec<String>> for Status {
+    /// As the service knows them.
+    fn from(targets: Vec<String>) -> Self {
+        Self { targets, look: false }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -328,7 +342,7 @@ impl Request {
                 until: r.until.to_wire() as i32,
                 timeout_ms: r.timeout.map(millis),
             }),
-            Self::Status(t) => Body::Status(targets(t)),
+            Self::Status(r) => Body::Status(v1::Status { targets: r.targets.clone(), look: r.look }),
             Self::List(r) => {
                 let after = r.after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
                 let pattern = r.pattern.clone().unwrap_or_default();
@@ -416,7 +430,7 @@ impl Request {
                 until: known("until", Until::asked(r.until))?,
                 timeout: r.timeout_ms.map(Duration::from_millis),
             }),
-            Body::Status(r) => Self::Status(checked(r.targets)?),
+            Body::Status(r) => Self::Status(Status { targets: checked(r.targets)?, look: r.look }),
             Body::List(r) => {
                 let after = (!r.after.is_empty()).then(|| ProcessId::from_wire(&r.after)).transpose()?;
                 Self::List(List { pattern: text(r.pattern), all: r.all, after, max: r.max, usage: r.usage })

@@ -116,11 +116,14 @@ fn f17_the_engine_itself_refuses_bad_names() {
         assert!(!error.message.contains(['\n', '\0', '\u{1b}']), "{error:?}");
     }
     for target in ["a\0b", "", "../x", &"*".repeat(1000)] {
-        let error = peer.ask(&Request::Status(vec![target.to_owned()]));
+        let error = peer.ask(&Request::Status(vec![target.to_owned()].into()));
         let text = format!("{error:?}");
         assert!(text.contains("NotFound") || text.contains("Usage"), "{target:?}: {text}");
     }
-    assert!(peer.ask(&Request::Status(vec!["x".into(); 20_000])).is_err(), "more targets than anybody needs");
+    assert!(
+        peer.ask(&Request::Status(vec!["x".into(); 20_000].into())).is_err(),
+        "more targets than anybody needs"
+    );
     assert_eq!(service.list_json().len(), 0);
 }
 

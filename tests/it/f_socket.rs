@@ -264,7 +264,7 @@ fn f9_ten_thousand_requests_in_one_go_are_answered_in_order() {
     let (service, before) = settled();
     let target = |n: usize| format!("no-such-{n}-{}", "x".repeat(40));
     let requests: Vec<u8> =
-        (0..COUNT).flat_map(|n| framed(&Request::Status(vec![target(n)]).encode())).collect();
+        (0..COUNT).flat_map(|n| framed(&Request::Status(vec![target(n)].into()).encode())).collect();
     let peak = peak_kib(&service);
     let mut peer = Peer::greeted(service.socket());
     // The service reads no more than it answers: at some point nothing is taken any more.

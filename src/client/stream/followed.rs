@@ -53,7 +53,7 @@ impl Followed {
         let mut ready = VecDeque::new();
         let mut offsets =
             if let Since::Offsets(all) = &stream.since { all.clone() } else { Vec::new() }.into_iter();
-        for item in session.items(Request::Status(stream.targets))? {
+        for item in session.items(Request::Status(stream.targets.into()))? {
             let offset = offsets.next();
             let Some(process) = item.process.as_ref().filter(|_| item.error.is_none()) else {
                 ready.push_back(StreamItem::Ended(Box::new(item)));

@@ -9,7 +9,7 @@ use crate::client::retry::{Attempts, Repeat};
 use crate::client::stream::followed::{Followed, StreamItem};
 use crate::wire::error::Error;
 use crate::wire::reply::{Chunk, Gap, More, Reply};
-use crate::wire::request::{Request, Since, Stream};
+use crate::wire::request::{Request, Since, Status, Stream};
 
 #[derive(Debug)]
 pub struct SentStream {
@@ -98,8 +98,8 @@ impl SentStream {
 
     /// A process may have been removed while the connection was broken; the others must go on without it.
     fn drop_the_removed(&mut self) -> Result<(), Error> {
-        let ids = self.followed.cursors.iter().map(|cursor| cursor.id.to_string()).collect();
-        for item in self.followed.session.items(Request::Status(ids))? {
+        let ids: Vec<_> = self.followed.cursors.iter().map(|cursor| cursor.id.to_string()).collect();
+        for item in self.followed.session.items(Request::Status(Status::from(ids)))? {
             if item.error.is_some() {
                 self.followed.cursors.retain(|cursor| cursor.id.to_string() != item.target);
                 self.followed.ready.push_back(StreamItem::Ended(Box::new(item)));

@@ -32,7 +32,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::process::State;
 use crate::wire::provider::HOST;
 use crate::wire::reply::{self, Environment, Item, More, Reply};
-use crate::wire::request::{EnvChange, List, Remove, Request, Stop};
+use crate::wire::request::{EnvChange, List, Remove, Request, Status, Stop};
 use crate::wire::role::Role;
 use crate::wire::spec::{Spec, check_env};
 
@@ -140,7 +140,7 @@ impl Engine {
                 self.ask_each(&r.targets, &|_| ask.clone(), asked, replies)
             }
             Request::Wait(r) => self.wait(&r, replies),
-            Request::Status(targets) => self.status(&targets, replies),
+            Request::Status(r) => self.status(&r, replies),
             Request::List(r) => self.list(&r, replies),
             Request::Output(r) => self.output(&r, asked, replies),
             Request::Stream(r) => self.stream(&r, asked, replies),
@@ -218,11 +218,12 @@ fn order(r: &Stop) -> StopOrder {
 }
 
 impl Engine {
-    fn status(&self, targets: &[String], replies: &mut Replies<'_>) -> Answer {
-        let (found, missing) = self.find_all(targets);
+    fn status(&self, r: &Status, replies: &mut Replies<'_>) -> Answer {
+        let (found, missing) = self.find_all(&r.targets);
         for process in found {
             let mut shown = process.show();
-            shown.halted = shown.pid.and_then(procfs::stat).is_some_and(|stat| stat.is_halted());
+            let pid = shown.pid.filter(|_| r.look);
+            shown.halted = pid.and_then(procfs::stat).is_some_and(|stat| stat.is_halted());
             let item = Item { target: process.label(), process: Some(shown), error: None, unrecorded: None };
             replies.send(&Reply::Item(item), More::Follows)?;
         }

@@ -168,7 +168,7 @@ impl Ask for api::StatusRequest {
     }
 
     fn body(self) -> Result<Body, Invalid> {
-        Ok(Body::Status(v1::Targets { targets: self.targets }))
+        Ok(Body::Status(v1::Status { targets: self.targets, look: true }))
     }
 }
 
