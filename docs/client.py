@@ -90,7 +90,8 @@ if __name__ == "__main__":
     try:
         main()
     except grpc.RpcError as error:
-        if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        # A role that does not suffice is refused with the same code, and says who may not do what.
+        if error.code() == grpc.StatusCode.PERMISSION_DENIED and " may not " not in error.details():
             print("--user names the user, 'demo' without it, and $PROVOST_PASSWORD is the password", file=sys.stderr)
         sys.exit(f"{error.code().name}: {error.details()}")
     except OSError as error:
