@@ -1,5 +1,6 @@
 //! `provost apply`: makes the processes be what a configuration declares. What is to be done is shown first.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,16 +13,17 @@ use crate::cli::declared::Declared;
 use crate::cli::environment;
 use crate::cli::json;
 use crate::cli::manual::Positional;
-use crate::cli::plan::{Action, Difference, Step, Wanted, plan};
+use crate::cli::plan::{Action, Difference, Step, Wanted, followers, plan};
 use crate::cli::session::Session;
 use crate::cli::{state, stdout, text};
 use crate::client::Client;
 use crate::config;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{Name, ProcessId};
-use crate::wire::process::State;
+use crate::wire::process::{End, Process, State};
 use crate::wire::reply::{Definition, Item};
 use crate::wire::request::{EnvChange, List, Numbering, OutdatedRun, Remove, Start, TARGETS_MAX, Update};
+use crate::wire::spec::RestartPolicy;
 
 pub const COMMAND: Command = Command::new("apply", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .destroys()
@@ -102,6 +104,11 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     }
     let is_done = steps.is_empty() && environment.is_none();
     show(environment.as_ref(), &steps, wanted.len(), session);
+    if !session.is_json() {
+        for (who, whom) in followers(&steps, wanted) {
+            stdout::notice(&format!("{who} requires {whom}, and stops and starts with it"));
+        }
+    }
     let removed = steps.iter().filter(|step| step.action == Action::Remove).count();
     if removed > 0
         && let Some(own) = of_service(session).filter(|own| !is_same(own, &path))
@@ -126,7 +133,7 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
         Mode::DryRun if is_done => return Ok(0),
         _ if is_done => {
             applied::note(session, &path, (age, digest), Outcome::Whole);
-            tell_failed(&mut client, wanted, session)?;
+            tell_at_rest(&mut client, wanted, session)?;
             return Ok(0);
         }
         Mode::DryRun => return Ok(Code::No.exit_code()),
@@ -160,7 +167,7 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
         (_, false) => Outcome::Partly,
     };
     applied::note(session, &path, (age, digest), outcome);
-    tell_failed(&mut client, wanted, session)?;
+    tell_at_rest(&mut client, wanted, session)?;
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
 }
 
@@ -197,18 +204,36 @@ fn differing(declared: &Declared, client: &mut Client) -> Result<(Option<Variabl
     Ok((environment, plan(&present(client)?, &declared.processes)?))
 }
 
-/// What is as it is declared may still have failed, and is not started again for a change of its rules.
-fn tell_failed(client: &mut Client, wanted: &[Wanted], session: &Session) -> Result<(), Error> {
+/// What is as it is declared may still have failed, or be stopped by somebody, and is not started again for a
+/// change of its rules.
+fn tell_at_rest(client: &mut Client, wanted: &[Wanted], session: &Session) -> Result<(), Error> {
     if session.is_json() {
         return Ok(());
     }
-    let failed = client.list(List::default())?.into_iter().filter(|p| p.state == State::Failed);
-    for process in failed.filter(|p| wanted.iter().any(|wanted| wanted.spec.name == p.name)) {
+    let wanted: BTreeMap<_, _> =
+        wanted.iter().map(|wanted| (wanted.spec.name.as_ref(), &wanted.spec)).collect();
+    for process in client.list(List::default())? {
+        let Some(spec) = wanted.get(&process.name.as_ref()) else { continue };
         let label = process.label();
-        let next = format!("'provost why {label}' tells why, 'provost start {label}' tries it again");
-        stdout::notice(&format!("{label} has failed: {next}"));
+        if process.state == State::Failed {
+            let next = format!("'provost why {label}' tells why, 'provost start {label}' tries it again");
+            stdout::notice(&format!("{label} has failed: {next}"));
+        } else if spec.autostart != Some(false) && was_stopped(&process) {
+            stdout::notice(&format!("{label} was stopped, and stays so: provost start {label}"));
+        }
     }
     Ok(())
+}
+
+/// By somebody: its rules would have started it again.
+fn was_stopped(process: &Process) -> bool {
+    let is_killed = || process.exit.is_some_and(|exit| matches!(exit.end, End::Signal(_)));
+    let is_kept_up = match process.restart {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => is_killed(),
+        RestartPolicy::Never => false,
+    };
+    process.state == State::Stopped && process.run > 0 && is_kept_up
 }
 
 /// What is to be done about the variables that every process gets.

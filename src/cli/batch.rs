@@ -1,6 +1,7 @@
 //! Results of several targets: a line for each, and one exit code for all.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::cli::json;
 use crate::cli::session::Session;
@@ -10,6 +11,7 @@ use crate::cli::text;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::Process;
 use crate::wire::reply::Item;
+use crate::wire::request::Until;
 use crate::wire::time::Timestamp;
 
 /// What a command has to say about a process.
@@ -124,6 +126,26 @@ pub fn judge<'a>(item: &'a Item, counts: &mut Counts) -> Option<&'a Process> {
         counts.done();
     }
     item.process.as_ref()
+}
+
+/// Says of what did not come in time what was waited for, and for how long.
+pub fn tell_late(items: &mut [Item], until: Until, timeout: Option<Duration>) {
+    let after = text::span(timeout.unwrap_or_default());
+    for item in items {
+        let label = item.process.as_ref().map_or_else(|| item.target.clone(), Process::label);
+        let Some(e) = item.error.as_mut().filter(|e| e.code == Code::TimedOut) else { continue };
+        // What the service says of it follows the state.
+        let state = e.message.split_once(" is still ").map_or("there", |(_, state)| state);
+        let (what, next) = match until {
+            Until::Stopped => {
+                ("has not stopped", format!("until it is up: provost wait --for ready {label}; to end it"))
+            }
+            Until::Running => ("is not running", format!("'provost why {label}' tells more; to end it")),
+            Until::Ready => ("is not ready", format!("'provost why {label}' tells more; to end it")),
+        };
+        e.message = format!("{label} {what} after {after}: it is {state}, and goes on");
+        e.hint = format!("{next}: provost stop {label}");
+    }
 }
 
 /// The error with its target in front, unless it names it already.

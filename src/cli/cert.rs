@@ -146,7 +146,10 @@ fn run(args: CertArgs, session: &mut Session) -> Result<u8, Error> {
             let made = init(&dir, &hosts, &client, days, Timestamp::now())?;
             report_made(&made, session);
             if !session.is_json() {
-                next_steps(&dir, &client);
+                let roles = own_roles(session);
+                let of_client = roles.as_ref().zip(made.last());
+                let role = of_client.and_then(|(roles, client)| role(&client.described, roles));
+                next_steps(&dir, &client, roles.is_some(), role);
             }
             Ok(0)
         }
@@ -159,12 +162,7 @@ fn run(args: CertArgs, session: &mut Session) -> Result<u8, Error> {
             let files = if files.is_empty() { all_in(&find_directory(dir, session)?)? } else { files };
             let roles = match config {
                 Some(config) => Some(roles(&config, session)?),
-                // Those of the service that is addressed, where it has any.
-                None => session
-                    .socket()
-                    .ok()
-                    .and_then(|socket| state::of_service(&socket).config)
-                    .and_then(|config| roles(&config, session).ok()),
+                None => own_roles(session),
             };
             show(&files, roles.as_ref(), session)
         }
@@ -391,17 +389,23 @@ fn report_made(made: &[Made], session: &mut Session) {
     stdout::table(&mut session.out, header, made.iter().map(row).collect());
 }
 
-/// What to do with them. For people, so that a pipe holds nothing but the table.
-fn next_steps(dir: &Path, client: &str) {
-    let line = "next: [grpc] in the configuration (docs/recipes.md has the steps; packaging/demo.toml has a user already)";
-    stdout::notice(&format!(
-        "{line}, 'provost user add NAME', then 'provost reload', or 'provost serve --config FILE'"
-    ));
+/// What to do with them, but for what the service has already. For people, so that a pipe holds nothing but
+/// the table. `role`: the client's.
+fn next_steps(dir: &Path, client: &str, has_grpc: bool, role: Option<Role>) {
+    if !has_grpc {
+        let line = "next: [grpc] in the configuration (docs/recipes.md has the steps; packaging/demo.toml has a user already)";
+        stdout::notice(&format!(
+            "{line}, 'provost user add NAME', then 'provost reload', or 'provost serve --config FILE'"
+        ));
+    }
     let name = if client == CLIENT { "client" } else { client };
-    stdout::notice(&format!(
-        "'{client}' needs a role there: \"{client}\" = \"operator\" in [grpc.certificate_roles]; its owner gets {}, {name}.pem and {name}.key",
-        dir.join("ca.pem").display(),
-    ));
+    let owner = format!("its owner gets {}, {name}.pem and {name}.key", dir.join("ca.pem").display());
+    stdout::notice(&match role {
+        Some(role) => format!("'{client}' has the role {}: {owner}", role.name()),
+        None => format!(
+            "'{client}' needs a role there: \"{client}\" = \"operator\" in [grpc.certificate_roles]; {owner}"
+        ),
+    });
 }
 
 /// The certificates of a directory, by name.
@@ -428,9 +432,7 @@ fn show(
         for described in read(file)? {
             let is_revoked = revoked.contains(&(described.issuer.clone(), described.serial.clone()));
             are_valid &= !is_revoked && (described.not_before..=described.not_after).contains(&now);
-            let role = roles
-                .as_ref()
-                .and_then(|roles| described.typed.iter().filter_map(|name| roles.get(name)).max());
+            let role = roles.and_then(|roles| role(&described, roles));
             let role = role.filter(|_| described.client).map_or("-", |role| role.name());
             if session.is_json() {
                 let mut object = in_json(&described, file, now);
@@ -454,6 +456,17 @@ fn show(
         stdout::table(&mut session.out, header, rows);
     }
     Ok(if are_valid { 0 } else { Code::No.exit_code() })
+}
+
+/// The highest that one of its names has.
+fn role(described: &Described, roles: &BTreeMap<String, Role>) -> Option<Role> {
+    described.typed.iter().filter_map(|name| roles.get(name)).max().copied()
+}
+
+/// Those of the service that is addressed, where it has any.
+fn own_roles(session: &Session) -> Option<BTreeMap<String, Role>> {
+    let config = state::of_service(&session.socket().ok()?).config?;
+    roles(&config, session).ok()
 }
 
 fn roles(config: &Path, session: &Session) -> Result<BTreeMap<String, Role>, Error> {

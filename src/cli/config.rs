@@ -12,9 +12,9 @@ use crate::cli::declared::Declared;
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::{state, stdout, text};
-use crate::config;
 use crate::config::origin::{Origin, Shown, shown};
 use crate::config::schema::schema;
+use crate::config::{self, Config};
 use crate::sys::system;
 use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
@@ -34,7 +34,8 @@ Secret values are shown as ***. What 'provost apply' or the service would refuse
 the same words and exit code.
 
 'check' prints nothing but that, and what is well: how many processes are declared. Programs, working
-directories, those of logs, users and groups that are not there yet are told, and are no error.
+directories, those of logs, users and groups, and the files of [grpc] that are not there yet are told, and are
+no error.
 
 'schema' prints the JSON Schema of such a file, for editors.
 
@@ -152,14 +153,14 @@ fn find(file: Option<PathBuf>, session: &Session) -> Result<(Option<PathBuf>, St
     })
 }
 
-/// As apply reads it, then as the service does.
-fn check(file: &Path, session: &Session) -> Result<Declared, Error> {
+/// As apply reads it, then as the service does, which takes no directory.
+fn check(file: &Path, session: &Session) -> Result<(Declared, Config), Error> {
     let declared = Declared::read(file)?;
     if file.is_dir() {
-        return Ok(declared);
+        return Ok((declared, Config::default()));
     }
     let state = session.socket().and_then(|socket| state::directory_of(&socket)).ok();
-    config::load(file, state.as_deref()).map(|_| declared)
+    config::load(file, state.as_deref()).map(|config| (declared, config))
 }
 
 /// Says what is wrong with a configuration, or how many processes it declares.
@@ -168,9 +169,11 @@ fn check_alone(file: Option<PathBuf>, session: &mut Session) -> Result<u8, Error
         Error::usage("there is no configuration where one usually is")
             .hint("name it: provost config check FILE")
     })?;
-    let declared = check(&file, session)?;
-    declared.tell_missing();
-    let count = declared.processes.len();
+    let checked = check(&file, session)?;
+    checked.0.tell_missing();
+    #[cfg(feature = "gateway")]
+    checked.1.grpc.iter().flat_map(config::missing_files).for_each(|what| stdout::notice(&what));
+    let count = checked.0.processes.len();
     let shown = file.to_string_lossy().into_owned();
     let processes = if count == 1 { "process" } else { "processes" };
     session.answer(

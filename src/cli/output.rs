@@ -91,7 +91,8 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
     if let Some(lines) = args.tail {
         chunks = last_lines(chunks, lines);
     }
-    let is_empty = chunks.is_empty() && kind == StreamKind::Both && session.out.is_terminal();
+    let is_told = session.out.is_terminal() || args.run.is_some() && !session.is_json();
+    let is_empty = chunks.is_empty() && kind == StreamKind::Both && is_told;
     if is_empty && let Some(process) = client.status(vec![named])?.pop().and_then(|item| item.process) {
         tell_empty(&process);
     }

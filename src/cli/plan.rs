@@ -1,7 +1,7 @@
 //! What it takes for there to be what a configuration declares: a pure function of what there is and what is
 //! wanted. `apply.rs` shows it and does it; whatever ends that in the middle, the next plan is what is left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -9,6 +9,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::field::Effect;
 use crate::wire::fields::{self, FIELDS};
 use crate::wire::id::{Name, ProcessId};
+use crate::wire::needs::OnDependency;
 use crate::wire::order::{Node, order};
 use crate::wire::process::{Process, State};
 use crate::wire::reply::Definition;
@@ -128,6 +129,38 @@ pub fn plan(present: &[Definition], wanted: &[Wanted]) -> Result<Vec<Step>, Erro
     Ok(steps)
 }
 
+/// Who follows where a step ends a run, each with whom of those it requires. It does so by its own rules, and
+/// is no step.
+pub fn followers<'a>(steps: &[Step], wanted: &'a [Wanted]) -> Vec<(&'a Name, &'a str)> {
+    let actions: BTreeMap<&Name, Action> = steps.iter().map(|step| (&step.name, step.action)).collect();
+    let action = |spec: &Spec| spec.name.as_ref().and_then(|name| actions.get(name)).copied();
+    let ends = |spec: &Spec| matches!(action(spec), Some(Action::Replace | Action::Restart));
+    // As others call it: by its name, or by its group.
+    let names = |spec: &Spec| -> Vec<String> {
+        let group = spec.needs.in_group.as_ref().map(|group| format!("@{group}"));
+        spec.name.iter().map(ToString::to_string).chain(group).collect()
+    };
+    let specs = || wanted.iter().map(|wanted| &wanted.spec);
+    let mut ended: BTreeSet<String> = specs().filter(|spec| ends(spec)).flat_map(names).collect();
+    let mut left: Vec<&Spec> = specs()
+        .filter(|spec| matches!(action(spec), None | Some(Action::Change)))
+        .filter(|spec| spec.needs.on_dependency != OnDependency::Ignore)
+        .collect();
+    let mut followers = Vec::new();
+    loop {
+        let known = followers.len();
+        left.retain(|spec| {
+            let whom = spec.needs.requires.iter().find(|need| ended.contains(*need));
+            followers.extend(spec.name.as_ref().zip(whom.map(String::as_str)));
+            ended.extend(whom.map(|_| names(spec)).unwrap_or_default());
+            whom.is_none()
+        });
+        if followers.len() == known {
+            return followers;
+        }
+    }
+}
+
 /// `id`: of what is there in its place.
 fn added(wanted: &Wanted, id: Option<ProcessId>) -> Step {
     Step {
@@ -145,12 +178,12 @@ fn never_ran(process: &Process) -> bool {
     rests && process.start_failure.is_some() && process.exit.is_none()
 }
 
-/// What is to be done with what is there; none: nothing.
 /// A run of what has a schedule ends as it began: the next one is as it is declared by then.
 pub fn is_job(before: &Spec, after: &Spec) -> bool {
     before.schedule.is_on() && after.schedule.is_on()
 }
 
+/// What is to be done with what is there; none: nothing.
 fn step(held: &Definition, wanted: &Wanted) -> Option<Step> {
     if never_ran(&held.process) {
         return Some(added(wanted, Some(held.process.id)));
@@ -209,6 +242,7 @@ pub fn differences(before: Option<&Spec>, after: Option<&Spec>) -> Vec<Differenc
 mod tests {
     use super::*;
     use crate::client::fake_server::process;
+    use std::sync::Arc;
 
     fn wanted(name: &str) -> Wanted {
         let mut spec = Spec::new(["sleep", "9"]);
@@ -254,6 +288,26 @@ mod tests {
             ]
         );
         assert!(actions(&all.iter().map(held).collect::<Vec<_>>(), &all).is_empty());
+    }
+
+    #[test]
+    fn who_requires_what_ends_follows_and_who_ignores_it_does_not() {
+        let all = ["db", "api", "web", "other", "log"].map(wanted);
+        let mut present: Vec<_> = all.iter().map(held).collect();
+        present[0].spec.nice = Some(1);
+        let needing = |at: usize, need: &str| {
+            let mut wanted = all[at].clone();
+            Arc::make_mut(&mut wanted.spec.needs).requires = vec![need.to_owned()];
+            wanted
+        };
+        let (mut api, web, mut log) = (needing(1, "db"), needing(2, "@apis"), needing(4, "db"));
+        Arc::make_mut(&mut api.spec.needs).in_group = Some("apis".to_owned());
+        Arc::make_mut(&mut log.spec.needs).on_dependency = OnDependency::Ignore;
+        let wanted = [all[0].clone(), web, api, all[3].clone(), log];
+        let steps = plan(&present, &wanted).unwrap();
+        let shown: Vec<_> =
+            followers(&steps, &wanted).iter().map(|(who, whom)| format!("{who} {whom}")).collect();
+        assert_eq!(shown, ["api db", "web @apis"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::applied;
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::{Counts, in_order, judge, report_states};
+use crate::cli::batch::{Counts, in_order, judge, report_states, tell_late};
 use crate::cli::command::{Command, job};
 use crate::cli::others::Others;
 use crate::cli::progress::{Progress, Until as Wanted};
@@ -119,7 +119,9 @@ fn waited(
         return Ok(Vec::new());
     }
     let _progress = Progress::begin(session, &targets, Wanted::Ready);
-    Ok(in_order(client.wait(Wait { targets: targets.clone(), until, timeout })?, &targets))
+    let mut items = in_order(client.wait(Wait { targets: targets.clone(), until, timeout })?, &targets);
+    tell_late(&mut items, until, timeout);
+    Ok(items)
 }
 
 fn one_by_one(
@@ -141,6 +143,7 @@ fn one_by_one(
         let mut items = client.restart(target.clone())?;
         if items.iter().all(|item| item.error.is_none()) {
             items = client.wait(Wait { targets: target, until: Until::Ready, timeout })?;
+            tell_late(&mut items, Until::Ready, timeout);
         }
         drop(progress);
         let code = report_states(session, &items).exit_code();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::applied;
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::{Counts, in_order, judge, report_states};
+use crate::cli::batch::{Counts, in_order, judge, report_states, tell_late};
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
@@ -155,11 +155,7 @@ fn run(args: StartArgs, session: &mut Session) -> Result<u8, Error> {
     let progress = Progress::begin(session, &started, Wanted::Ready);
     let mut waited = client.wait(Wait { targets: started.clone(), until, timeout: args.timeout })?;
     drop(progress);
-    for item in &mut waited {
-        if item.error.as_ref().is_some_and(|e| e.code == Code::TimedOut) {
-            item.error = Some(not_in_time(item, until, args.timeout.unwrap_or_default()));
-        }
-    }
+    tell_late(&mut waited, until, args.timeout);
     let waited = in_order(waited, &started);
     let of_waited = if is_new && !session.is_json() {
         let mut of_waited = Counts::default();
@@ -180,17 +176,6 @@ fn run(args: StartArgs, session: &mut Session) -> Result<u8, Error> {
             Ok(counts.exit_code())
         }
     }
-}
-
-fn not_in_time(item: &Item, until: Until, timeout: Duration) -> Error {
-    let label = item.process.as_ref().map_or_else(|| item.target.clone(), Process::label);
-    let what = if until == Until::Ready { "ready" } else { "running" };
-    // What the service says of it follows the state.
-    let said = item.error.as_ref().map_or("", |e| e.message.as_str());
-    let why = said.split_once(" is still ").map_or("", |(_, state)| state);
-    let e = format!("{label} is not {what} after {}: it is {why}, and goes on", text::span(timeout));
-    Error::new(Code::TimedOut, e)
-        .hint(format!("'provost why {label}' tells more; to end it: provost stop {label}"))
 }
 
 fn start_new(client: &mut Client, spec: Spec, instances: Option<u32>) -> Result<Vec<Item>, Error> {

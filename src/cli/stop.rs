@@ -10,6 +10,7 @@ use crate::cli::stdout;
 use crate::cli::text;
 use crate::cli::values;
 use crate::wire::error::Error;
+use crate::wire::process::Process;
 use crate::wire::request::Stop;
 use crate::wire::time::Timestamp;
 
@@ -55,7 +56,7 @@ fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {
 
 fn run(mut stop: Stop, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client_for(&mut stop.targets)?;
-    let targets = stop.targets.clone();
+    let (targets, keeps_schedule) = (stop.targets.clone(), stop.keep_schedule);
     let others = Others::before(session, &mut client);
     let progress = Progress::begin(session, &targets, Wanted::AtRest);
     let items = in_order(client.stop(stop)?, &targets);
@@ -67,6 +68,15 @@ fn run(mut stop: Stop, session: &mut Session) -> Result<u8, Error> {
     });
     if let Some(others) = others {
         others.tell(&mut client, &items);
+    }
+    if !keeps_schedule && !session.is_json() {
+        let stopped =
+            items.iter().filter(|item| item.error.is_none()).filter_map(|item| item.process.as_ref());
+        for label in stopped.filter(|p| p.schedule.is_on() && p.state.is_at_rest()).map(Process::label) {
+            stdout::notice(&format!(
+                "{label} does not run by its schedule until 'provost start {label}'; --keep-schedule ends a run alone"
+            ));
+        }
     }
     let is_all = targets.iter().any(|target| target == "*");
     if is_all && counts.exit_code() == 0 && session.out.is_terminal() {

@@ -1,7 +1,7 @@
 //! `provost wait`: waits for processes, and ends as they did.
 
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::{in_order, report_states};
+use crate::cli::batch::{in_order, report_states, tell_late};
 use crate::cli::command::{Codes, Command, job};
 use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
@@ -49,17 +49,14 @@ fn parse(arguments: &mut Arguments) -> Result<Wait, Error> {
 }
 
 fn run(mut wait: Wait, session: &mut Session) -> Result<u8, Error> {
-    let until = wait.until;
+    let (until, timeout) = (wait.until, wait.timeout);
     let mut client = session.client_for(&mut wait.targets)?;
     let targets = wait.targets.clone();
     let wanted = if until == Until::Stopped { Wanted::AtRest } else { Wanted::Ready };
     let progress = Progress::begin(session, &targets, wanted);
     let mut items = in_order(client.wait(wait)?, &targets);
     drop(progress);
-    let late = items.iter_mut().filter_map(|item| item.error.as_mut()).filter(|e| e.code == Code::TimedOut);
-    for e in late.filter(|_| until == Until::Stopped) {
-        e.hint = "it was waited for to stop; until it is up: provost wait --for ready".to_owned();
-    }
+    tell_late(&mut items, until, timeout);
     report_states(session, &items);
     let stopped = items.iter().filter(|item| item.error.is_none() && until == Until::Stopped);
     let mut codes = stopped.filter_map(|item| item.process.as_ref()?.exit.as_ref()).map(Exit::shell_code);

@@ -8,7 +8,7 @@ use crate::wire::values;
 
 /// Keys that other programs have for what is another one here.
 const ELSEWHERE: [(&[&str], &str); 29] = [
-    (&["persistent", "catchup", "missed"], "schedule_missed = \"run\" or \"skip\""),
+    (&["persistent", "catchup", "catch_up", "missed"], "schedule_missed = \"run\" or \"skip\""),
     (&["randomized_delay", "randomizeddelaysec", "jitter", "random_delay"], "schedule_jitter = \"5m\""),
     (&["depends", "depends_on", "needs", "dependencies"], "requires = [\"NAME\"]"),
     (

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use crate::engine::process::users::{self, Wanted};
+#[cfg(feature = "gateway")]
+use crate::gateway::settings::GatewaySettings;
+#[cfg(feature = "gateway")]
+use crate::tls::material::Files;
 use crate::wire::hooks::When;
 use crate::wire::id::quoted;
 use crate::wire::probes::Readiness;
@@ -36,6 +40,19 @@ pub fn missing(spec: &Spec) -> Vec<String> {
     missing.extend(users::look_up(&wanted).err().map(|e| e.message));
     missing.extend(of_processors(spec));
     missing
+}
+
+/// The same of the gateway's files.
+#[cfg(feature = "gateway")]
+#[must_use]
+pub fn missing_files(grpc: &GatewaySettings) -> Vec<String> {
+    let Files { certificate, key, ca, .. } = &grpc.files;
+    let users = grpc.users.path();
+    let certificates = [certificate, key, ca].map(|path| (path, "'provost cert init' makes it"));
+    let all = certificates.into_iter().chain(users.iter().map(|path| (path, "'provost user add' makes it")));
+    all.filter(|(path, _)| matches!(path.try_exists(), Ok(false)))
+        .map(|(path, how)| format!("[grpc]: {} is not there: {how}", quoted(&path.to_string_lossy())))
+        .collect()
 }
 
 /// Who means half of one and writes 50 gets no limit at all.

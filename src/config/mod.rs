@@ -68,6 +68,8 @@ pub use crate::config::declared::processes;
 pub use crate::config::environment::environment;
 use crate::config::guard::guard;
 pub use crate::config::missing::missing;
+#[cfg(feature = "gateway")]
+pub use crate::config::missing::missing_files;
 pub use crate::config::processes::Declaration;
 
 /// Why a file with roles for groups is not to be everybody's.

@@ -351,11 +351,16 @@ fn how_ended(process: &Process, record: &Record) -> String {
         Some(End::Signal(number)) => format!("ended ({})", signal::name(u32::from(number))),
         None => ENDED.to_owned(),
     };
-    // A hint follows what it is about.
-    match last_line(process, StreamKind::Stderr, |line| !line.starts_with("hint: ")) {
+    match last_line(process, StreamKind::Stderr, |line| !is_aside(line)) {
         Some(line) if !is_ready(process, &line) => format!("{how}, its last words: {line}"),
         Some(_) | None => how,
     }
+}
+
+/// Whether this follows what it is about: a hint, or the line of a file with the mark below it.
+fn is_aside(line: &str) -> bool {
+    let is_number = |c: char| c.is_ascii_digit() || c == ' ';
+    line.starts_with("hint: ") || line.trim_start_matches(is_number).starts_with('|')
 }
 
 /// Whether this is the line that tells that it is ready.
@@ -371,4 +376,16 @@ fn last_line(process: &Process, kind: StreamKind, fits: impl Fn(&str) -> bool) -
     let lines = text.lines().rev().map(|line| line.strip_prefix("provost: ").unwrap_or(line));
     let line = lines.filter(|line| !line.trim().is_empty()).find(|line| fits(line))?;
     Some(line.chars().filter(|c| !c.is_control()).take(LINE_LEN_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_those_of_what_is_wrong() {
+        let asides = ["12 | web = { command = 3 }", "   |       ^", "hint: write a list"];
+        assert!(asides.iter().all(|line| is_aside(line)));
+        assert!(!is_aside("3 files are wrong") && !is_aside("provost.toml:12: a list is needed"));
+    }
 }

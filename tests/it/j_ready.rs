@@ -69,7 +69,7 @@ fn what_is_not_ready_says_what_it_waits_for() {
     wait::until("it was looked at", SOON, || service.ok(&["status", "web"]).contains(&looked));
     assert!(service.ok(&["why", "web"]).contains(&format!("but not ready: {looked}")));
     let late = service.cli(&["wait", "--for", "ready", "--timeout", "1ms", "web"]).expect(5).err();
-    assert!(late.contains(&format!("web is still running, {looked}")), "{late}");
+    assert!(late.contains(&format!("web is not ready after 1 ms: it is running, {looked}")), "{late}");
     assert!(service.ok(&["status", "quiet"]).contains("not ready: waits for its line 'up and well'"));
 }
 

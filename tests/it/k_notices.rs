@@ -4,17 +4,10 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::harness::{LATER, Options, SOON, Scratch, Service, binary, cli, wait};
+use crate::harness::{LATER, Options, SOON, Scratch, binary, cli, wait};
 use crate::k_habits::hint;
 use crate::k_habits_screen::on_terminal;
-
-fn configured(scratch: &Scratch, text: &str) -> (Service, String) {
-    let path = scratch.file("provost.toml");
-    fs::write(&path, text).expect("it is ours");
-    let service = Options::new().without_cgroups().serve(&["--config", &path]).start();
-    wait::until("it is applied", LATER, || service.cli(&["wait", "provost.apply"]).code == 0);
-    (service, path)
-}
+use crate::k_wrong_turns::configured;
 
 #[test]
 fn a_gateway_without_its_certificate_names_it_and_what_makes_it() {
@@ -142,8 +135,11 @@ fn a_part_of_the_configuration_is_not_applied_in_place_of_all() {
 fn who_stops_with_another_is_told() {
     let scratch = Scratch::new();
     let text = "[process.db]\ncommand = ['sleep', '88107']\n[process.web]\ncommand = ['sleep', '88107']\nrequires = ['db']\n";
-    let (service, _) = configured(&scratch, text);
+    let (service, path) = configured(&scratch, text);
     service.until_state("web", "running");
+    fs::write(&path, text.replacen("88107", "88114", 1)).expect("it is ours");
+    let said = service.cli(&["apply", "--dry-run"]).expect(3).err();
+    assert!(said.contains("web requires db, and stops and starts with it"), "{said}");
     let said = on_terminal(&service, 120, "stop db").expect(0).out();
     assert!(said.contains("web goes with it: "), "{said}");
 }
@@ -173,4 +169,128 @@ fn a_password_that_is_changed_holds_when_the_gateway_has_read_it() {
     assert!(added.expect(0).err().contains("[grpc.user_roles] ann = "), "{added:?}");
     let changed = user(&["passwd", "ann"], "second of many words");
     assert!(changed.expect(0).err().contains("follows within a second"), "{changed:?}");
+}
+
+#[test]
+fn who_waits_in_vain_hears_for_how_long_and_for_what() {
+    let service = Options::new().without_cgroups().start();
+    service.start(&["--name", "web", "--ready-line", "up", "--", "sleep", "88111"]);
+    let late = |args: &[&str]| service.cli(args).expect(5).err();
+    for args in [
+        &["wait", "--for", "ready", "--timeout", "50ms", "web"][..],
+        &["restart", "--wait", "--timeout", "50ms", "web"],
+        &["restart", "--one-by-one", "--timeout", "50ms", "web"],
+    ] {
+        let said = late(args);
+        assert!(
+            said.contains("web is not ready after 50 ms: it is running, waits for its line 'up'"),
+            "{said}"
+        );
+    }
+    let said = late(&["wait", "--timeout", "50ms", "web"]);
+    assert!(said.contains("web has not stopped after 50 ms: it is running, and goes on"), "{said}");
+    assert!(
+        said.contains("until it is up: provost wait --for ready web; to end it: provost stop web"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_stop_that_suspends_a_schedule_tells_what_does_not() {
+    let service = Options::new().without_cgroups().start();
+    service.start(&["--name", "nightly", "--schedule", "@daily", "--", "sleep", "88112"]);
+    service.ok(&["start", "nightly"]);
+    assert_eq!(service.cli(&["stop", "--keep-schedule", "nightly"]).expect(0).err(), "");
+    let said = service.cli(&["stop", "nightly"]).expect(0).err();
+    assert!(said.contains("nightly does not run by its schedule until 'provost start nightly'"), "{said}");
+    assert!(said.contains("--keep-schedule"), "{said}");
+}
+
+#[test]
+fn an_apply_tells_what_somebody_has_stopped() {
+    let scratch = Scratch::new();
+    let kept = "[defaults]\nrestart = 'always'\n[process.web]\ncommand = ['sleep', '88113']\n";
+    let left = "[process.db]\ncommand = ['sleep', '88113']\nautostart = false\n";
+    let once = "[process.once]\ncommand = ['true']\nrestart = 'on-failure'\n";
+    let (service, _) = configured(&scratch, &[kept, left, once].concat());
+    service.ok(&["apply", "--yes"]);
+    service.until_state("once", "stopped");
+    assert_eq!(service.cli(&["apply", "--yes"]).expect(0).err(), "", "what has ended by itself is well");
+    service.ok(&["stop", "web", "db"]);
+    let said = service.cli(&["apply", "--yes"]).expect(0).err();
+    assert!(said.contains("web was stopped, and stays so: provost start web"), "{said}");
+    assert!(!said.contains("db ") && !said.contains("once "), "{said}");
+}
+
+#[test]
+fn a_run_of_which_nothing_is_kept_is_no_silence_in_a_pipe() {
+    let service = Options::new().without_cgroups().start();
+    service.start(&["--name", "quiet", "--", "true"]);
+    service.cli(&["wait", "quiet"]).expect(0);
+    let run = service.cli(&["output", "--run", "last", "quiet"]);
+    assert_eq!(run.expect(0).out(), "");
+    assert!(run.err().contains("nothing of it is kept: it has printed nothing"), "{run:?}");
+    assert_eq!(service.cli(&["output", "quiet"]).expect(0).err(), "", "a script that reads all is not told");
+}
+
+#[test]
+fn a_check_tells_which_files_of_the_gateway_are_not_there_yet() {
+    let scratch = Scratch::new();
+    let (path, certs, users) = (scratch.file("own.toml"), scratch.file("certs"), scratch.file("users"));
+    let grpc = format!("[grpc]\nlisten = '127.0.0.1:0'\ncertificates = '{certs}'\nusers = '{users}'\n");
+    fs::write(&path, format!("{grpc}[grpc.certificate_roles]\nann = 'operator'\n")).expect("it is ours");
+    let service = Options::new().without_cgroups().serve(&["--config", &path]).start();
+    let check = || service.cli(&["config", "check", &path]).expect(0).err();
+    let said = check();
+    for file in ["server.pem", "server.key", "ca.pem"] {
+        let missing = format!("[grpc]: '{certs}/{file}' is not there: 'provost cert init' makes it");
+        assert!(said.contains(&missing), "{said}");
+    }
+    assert!(said.contains(&format!("'{users}' is not there: 'provost user add' makes it")), "{said}");
+    // Whoever makes them is told what is left to do, and no more.
+    let first = service.cli(&["cert", "init", "--dir", &certs]).expect(0).err();
+    assert!(
+        first.contains("'client.provost' needs a role there") && !first.contains("next: [grpc]"),
+        "{first}"
+    );
+    let ann = service.cli(&["cert", "init", "--dir", &certs, "--client", "ann"]).expect(0).err();
+    assert!(ann.contains("'ann' has the role operator: its owner gets"), "{ann}");
+    assert!(!check().contains(".pem"), "{}", check());
+}
+
+#[test]
+fn doctor_tells_which_settings_do_not_hold_yet_and_a_restart_that_its_file_is_newer() {
+    let scratch = Scratch::new();
+    let web = "[process.web]\ncommand = ['sleep', '88115']\n";
+    let (service, path) = configured(&scratch, web);
+    let doctor = || service.ok(&["doctor"]);
+    assert!(!doctor().contains("does not hold yet"), "{}", doctor());
+    let later = web.replace("88115", "88116");
+    fs::write(&path, format!("{later}[history]\nkeep = '7d'\n[local]\ngrpc = false\n")).expect("it is ours");
+    let said = doctor();
+    assert!(said.contains("does not hold yet, until provost reload: history.keep"), "{said}");
+    assert!(said.contains("does not hold yet, until the next start of the service: local.grpc"), "{said}");
+    let said = service.cli(&["restart", "web"]).expect(0).err();
+    assert!(said.contains("has changed since it was applied: provost apply"), "{said}");
+    service.ok(&["reload", "--yes"]);
+    let said = doctor();
+    assert!(!said.contains("history.keep") && said.contains("local.grpc"), "{said}");
+    fs::write(&path, "[process.web]\ncommand = 3\n").expect("it is ours");
+    let said = service.cli(&["doctor"]).out();
+    assert!(said.contains("configuration: refused, and no service would begin with it: "), "{said}");
+}
+
+#[test]
+fn a_key_that_has_to_be_there_is_found_by_what_others_call_it() {
+    let scratch = Scratch::new();
+    let (service, path) = configured(&scratch, "[process.web]\ncommand = ['true']\n");
+    for (text, key) in [
+        ("[grpc]\nbind = '127.0.0.1:1'\n", "needs 'listen'; did you mean that by 'bind'?"),
+        ("[grpc]\nlisen = '127.0.0.1:1'\n", "needs 'listen'; did you mean that by 'lisen'?"),
+        ("[remote.lab]\naddress = 'lab:7443'\n", "needs 'host'; did you mean that by 'address'?"),
+    ] {
+        fs::write(&path, text).expect("it is ours");
+        let said = service.cli(&["config", "check", &path]).expect(2).err();
+        assert!(said.contains(key), "{said}");
+    }
 }

@@ -14,7 +14,7 @@ fn declare(path: &str, text: &str) {
 }
 
 /// A service with this configuration, applied, and the path of that.
-fn configured(scratch: &Scratch, text: &str) -> (Service, String) {
+pub fn configured(scratch: &Scratch, text: &str) -> (Service, String) {
     let path = scratch.file("provost.toml");
     declare(&path, text);
     let service = Options::new().without_cgroups().serve(&["--config", &path]).start();
