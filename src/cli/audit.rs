@@ -1,6 +1,7 @@
 //! `provost audit`: who asked for what.
 
 use std::collections::VecDeque;
+use std::fs;
 
 use serde_json::json;
 
@@ -11,7 +12,6 @@ use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::since::Begin;
 use crate::cli::text;
-use crate::engine::process::users;
 use crate::wire::audit::{AuditLine, AuditLog};
 use crate::wire::error::Error;
 use crate::wire::time::Timestamp;
@@ -61,7 +61,7 @@ fn parse(arguments: &mut Arguments) -> Result<AuditArgs, Error> {
 fn run(AuditArgs { begin, limit, word }: AuditArgs, session: &mut Session) -> Result<u8, Error> {
     let holds = |text: &str| word.as_ref().is_none_or(|word| text.contains(word.as_str()));
     // Who asks on this machine stands there by number.
-    let local = if session.remote.is_given() { None } else { word.as_deref().and_then(users::uid) };
+    let local = if session.remote.is_given() { None } else { word.as_deref().and_then(uid_of) };
     let is_by = |who: &str| {
         local.is_some_and(|uid| who.starts_with(&format!("uid {uid} ")) || who == format!("uid {uid}"))
     };
@@ -94,6 +94,14 @@ fn run(AuditArgs { begin, limit, word }: AuditArgs, session: &mut Session) -> Re
     Ok(0)
 }
 
+/// The number of a user of this machine.
+fn uid_of(name: &str) -> Option<u32> {
+    let text = fs::read_to_string("/etc/passwd").ok()?;
+    let mut fields = text.lines().map(|line| line.split(':'));
+    let mut user = fields.find_map(|mut fields| (fields.next() == Some(name)).then_some(fields))?;
+    user.nth(1)?.parse().ok()
+}
+
 fn tell(line: &AuditLine, session: &mut Session) {
     session.answer(|| object(line), || text::escaped(&sentence(line)).into_owned());
 }
@@ -120,6 +128,7 @@ mod tests {
         assert_eq!(parsed("--since 12"), args(Begin::After(12), None, None));
         assert_eq!(parsed("-n 3 web"), args(Begin::After(0), Some(3), Some("web")));
         assert!(parsed("web db").is_err());
+        assert_eq!((uid_of("root"), uid_of("nobody-of-that-name")), (Some(0), None));
         let who = "uid 0 pid 5".to_owned();
         let mut line = AuditLine { seq: 3, at: Timestamp(1), who, what: "stop web".into(), result: None };
         assert!(sentence(&line).contains("uid 0 pid 5: stop web: under way"));

@@ -243,7 +243,8 @@ pub struct Process {
     pub internal: bool,
     /// Its run is of an older definition than the present one, which holds from the next run on.
     pub outdated: bool,
-    /// A signal has halted it. Known only where it was asked for: see [`Status`](crate::wire::request::Status).
+    /// A signal has halted it. Known only where it was asked for: see `look` of
+    /// [`Status`](crate::wire::request::Status).
     pub halted: bool,
     /// Which hook runs; empty: none.
     pub hook: String,

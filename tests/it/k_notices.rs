@@ -207,7 +207,7 @@ fn a_stop_that_suspends_a_schedule_tells_what_does_not() {
 }
 
 #[test]
-fn an_apply_tells_what_somebody_has_stopped() {
+fn an_apply_tells_what_a_person_has_stopped() {
     let scratch = Scratch::new();
     let kept = "[defaults]\nrestart = 'always'\n[process.web]\ncommand = ['sleep', '88113']\n";
     let left = "[process.db]\ncommand = ['sleep', '88113']\nautostart = false\n";

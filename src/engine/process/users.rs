@@ -53,11 +53,6 @@ pub fn is_user(name: &str) -> Result<bool, Error> {
     Ok(text.lines().any(|line| line.split(':').next() == Some(name)))
 }
 
-/// The number of a user of this host, as far as it can be told.
-pub fn uid(name: &str) -> Option<u32> {
-    Some(find_user(&read(Path::new(PASSWD)).ok()?, name).ok()?.uid)
-}
-
 /// Looks up whom the spec asks for, in the files of this host; and with a user, what they are to be told of
 /// themselves.
 pub fn look_up(wanted: &Wanted<'_>) -> Result<(Credentials, Vec<(String, String)>), Error> {
@@ -310,6 +305,5 @@ sub:x:6:bobby
             look_up(&Wanted { user: Some("root"), group: None, groups: &[] }).unwrap();
         assert!(variables.contains(&("USER".to_owned(), "root".to_owned())), "{variables:?}");
         assert_eq!((credentials.uid, credentials.gid), (Some(0), Some(0)));
-        assert_eq!((uid("root"), uid("nobody-of-that-name")), (Some(0), None));
     }
 }
