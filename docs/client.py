@@ -49,15 +49,16 @@ def connect(host, ca, key, cert, user, password):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--host", default="localhost:7443")
-    parser.add_argument("--certs", type=pathlib.Path, default=default_certs())
-    parser.add_argument("--client", default="client")
-    parser.add_argument("--cert", type=pathlib.Path)
-    parser.add_argument("--key", type=pathlib.Path)
-    parser.add_argument("--ca", type=pathlib.Path)
-    parser.add_argument("--user", default="demo")
-    parser.add_argument("program", nargs="*", default=["sh", "-c", "for n in 1 2 3; do echo line $n; sleep 1; done"])
+    whole = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=whole)
+    parser.add_argument("--host", default="localhost:7443", help="its gateway")
+    parser.add_argument("--certs", type=pathlib.Path, default=default_certs(), help="where the certificates are")
+    parser.add_argument("--client", default="client", help="whose certificate: CLIENT.pem and CLIENT.key there")
+    parser.add_argument("--cert", type=pathlib.Path, help="a certificate elsewhere")
+    parser.add_argument("--key", type=pathlib.Path, help="its key")
+    parser.add_argument("--ca", type=pathlib.Path, help="the authority of the service")
+    parser.add_argument("--user", default="demo", help="who has the password")
+    parser.add_argument("program", nargs="*", help="what is started, behind --", default=["sh", "-c", "for n in 1 2 3; do echo line $n; sleep 1; done"])
     options = parser.parse_args()
     password = os.environ.get("PROVOST_PASSWORD", "demo")
 
@@ -90,8 +91,8 @@ if __name__ == "__main__":
     try:
         main()
     except grpc.RpcError as error:
-        # A role that does not suffice is refused with the same code, and says who may not do what.
-        if error.code() == grpc.StatusCode.PERMISSION_DENIED and " may not " not in error.details():
+        # Other refusals say themselves what is missing.
+        if error.code() == grpc.StatusCode.PERMISSION_DENIED and "password" in (error.details() or ""):
             print("--user names the user, 'demo' without it, and $PROVOST_PASSWORD is the password", file=sys.stderr)
         sys.exit(f"{error.code().name}: {error.details()}")
     except OSError as error:

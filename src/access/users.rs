@@ -156,8 +156,11 @@ pub fn edit<T>(path: &Path, change: impl FnOnce(&mut Users) -> Result<T, Error>)
 }
 
 fn cannot_take(path: &Path, why: &str) -> Error {
-    Error::new(Code::Refused, format!("cannot take the users file {}: {why}", shown(path)))
-        .hint("'provost user add NAME' makes one")
+    let e = Error::new(Code::Refused, format!("cannot take the users file {}: {why}", shown(path)));
+    match path.try_exists() {
+        Ok(false) => e.hint("'provost user add NAME' makes one"),
+        Ok(true) | Err(_) => e.hint("it is its owner's alone: root's, or that of the user of the service"),
+    }
 }
 
 fn shown(path: &Path) -> String {

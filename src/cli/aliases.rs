@@ -20,7 +20,11 @@ pub const ALIASES: [(&str, &[&str]); 9] = [
 ];
 
 /// Words that are no command here, and what does it.
-const ANSWERS: [(&[&str], &str); 31] = [
+const ANSWERS: [(&[&str], &str); 32] = [
+    (
+        &["remote", "remotes", "login", "connect"],
+        "another machine's service is described in [remote.NAME] of the configuration; then: provost -H NAME list",
+    ),
     (
         &["diff", "plan"],
         "what a file would change: provost apply --dry-run FILE; of the service's own: provost reload --dry-run",
@@ -57,7 +61,7 @@ const ANSWERS: [(&[&str], &str); 31] = [
         "provost apply takes what a file declares by now, provost reload the service's own settings",
     ),
     (
-        &["check", "validate", "configtest"],
+        &["check", "validate", "configtest", "test"],
         "provost config check FILE; what it would change: provost apply --dry-run FILE",
     ),
     (

@@ -15,7 +15,7 @@ use crate::cli::json;
 use crate::cli::manual::Positional;
 use crate::cli::plan::{Action, Difference, Step, Wanted, followers, plan};
 use crate::cli::session::Session;
-use crate::cli::{state, stdout, text};
+use crate::cli::{service_settings, state, stdout, text};
 use crate::client::Client;
 use crate::config;
 use crate::wire::error::{Code, Error};
@@ -129,6 +129,9 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     if args.mode != Mode::Yes && !session.remote.is_given() {
         declared.tell_missing();
     }
+    if !args.at_start {
+        tell_settings(&path, session);
+    }
     match args.mode {
         Mode::DryRun if is_done => return Ok(0),
         _ if is_done => {
@@ -169,6 +172,19 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     applied::note(session, &path, (age, digest), outcome);
     tell_at_rest(&mut client, wanted, session)?;
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
+}
+
+/// Sections of the service itself are not applied.
+fn tell_settings(path: &Path, session: &Session) {
+    let changes = || {
+        let own = of_service(session).filter(|own| is_same(own, path))?;
+        service_settings::changes(&session.socket().ok()?, &own).ok()
+    };
+    let settings: Vec<_> = changes().into_iter().flatten().map(|change| change.setting).collect();
+    if !settings.is_empty() && !session.is_json() {
+        let settings = settings.join(", ");
+        stdout::notice(&format!("the service's own settings are taken by 'provost reload': {settings}"));
+    }
 }
 
 fn of_service(session: &Session) -> Option<PathBuf> {

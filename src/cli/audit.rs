@@ -1,6 +1,5 @@
 //! `provost audit`: who asked for what.
 
-use std::collections::VecDeque;
 use std::fs;
 
 use serde_json::json;
@@ -14,6 +13,7 @@ use crate::cli::since::Begin;
 use crate::cli::text;
 use crate::wire::audit::{AuditLine, AuditLog};
 use crate::wire::error::Error;
+use crate::wire::id::quoted;
 use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command =
@@ -24,8 +24,9 @@ Usage: provost audit [OPTIONS] [WORD]
 
 A line for every command that changes something or reads output or the environment, over either listener,
 and for every refusal and failed login: number, time, who asked, what for, and what came of it. Refusals
-that repeat are counted in one line. What changes files alone, as user and cert do, is on no record. With
-WORD, only lines that hold it: a process, a user. It is kept for 90 days ([history] keep_audit).
+that repeat are counted in the line of the first; --since and --limit go by the last. What changes files
+alone, as user and cert do, is on no record. With WORD, only lines that hold it: a process, a user. It is
+kept for 90 days ([history] keep_audit).
 
 Options:
       --since WHERE          Lines after this number, or from a time on: 10m ago, 2026-01-31T12:00:00Z;
@@ -59,6 +60,12 @@ fn parse(arguments: &mut Arguments) -> Result<AuditArgs, Error> {
 }
 
 fn run(AuditArgs { begin, limit, word }: AuditArgs, session: &mut Session) -> Result<u8, Error> {
+    if let Some(name) = session.remote.user.as_deref().filter(|_| !session.remote.is_whole()) {
+        let e = Error::usage("--user is who we are to another machine, and goes with -H or --host");
+        return Err(
+            e.hint(format!("what {name} has asked for: provost audit {}", quoted(name).trim_matches('\'')))
+        );
+    }
     let holds = |text: &str| word.as_ref().is_none_or(|word| text.contains(word.as_str()));
     // Who asks on this machine stands there by number.
     let local = if session.remote.is_given() { None } else { word.as_deref().and_then(uid_of) };
@@ -72,18 +79,21 @@ fn run(AuditArgs { begin, limit, word }: AuditArgs, session: &mut Session) -> Re
     };
     let mut client = session.client()?;
     // Those that may be the last ones.
-    let mut kept = VecDeque::new();
+    let mut kept = Vec::new();
     loop {
         let lines = client.audit(AuditLog { since, max: 0 })?;
         let Some(last) = lines.last() else { break };
         since = last.seq;
-        for line in lines
-            .into_iter()
-            .filter(|line| line.at >= from && (holds(&line.what) || holds(&line.who) || is_by(&line.who)))
-        {
-            kept.push_back(line);
-            if limit.is_none_or(|limit| kept.len() > limit) {
-                kept.pop_front().filter(|_| limit.is_none()).iter().for_each(|line| tell(line, session));
+        let is_wanted = |line: &AuditLine| {
+            line.last_at() >= from && (holds(&line.what) || holds(&line.who) || is_by(&line.who))
+        };
+        let wanted = lines.into_iter().filter(is_wanted);
+        match limit {
+            None => wanted.for_each(|line| tell(&line, session)),
+            Some(limit) => {
+                kept.extend(wanted);
+                kept.sort_by_key(AuditLine::last_at);
+                kept.drain(..kept.len().saturating_sub(limit));
             }
         }
         if session.out.is_broken() {

@@ -37,6 +37,8 @@ const CLIENT: &str = "client.provost";
 const DAYS: u64 = 397;
 const DAYS_MAX: u64 = 3650;
 const DAY_MS: u64 = 86_400_000;
+/// What is told of a certificate that is new.
+const MADE: &str = "made";
 /// Names that a client cannot have, because its files would overwrite others.
 const TAKEN: [&str; 3] = ["ca", "server", "crl"];
 
@@ -150,6 +152,9 @@ fn run(args: CertArgs, session: &mut Session) -> Result<u8, Error> {
                 let of_client = roles.as_ref().zip(made.last());
                 let role = of_client.and_then(|(roles, client)| role(&client.described, roles));
                 next_steps(&dir, &client, roles.is_some(), role);
+                if roles.is_some() && made.iter().any(|made| made.what == MADE && made.described.server) {
+                    stdout::notice(FOLLOWS);
+                }
             }
             Ok(0)
         }
@@ -201,7 +206,7 @@ fn init(dir: &Path, hosts: &[String], client: &str, days: u64, now: Timestamp) -
     let mut note = |is_new, stem: &str| -> Result<(), Error> {
         let file = dir.join(format!("{stem}.pem"));
         let described = read(&file)?.swap_remove(0);
-        made.push(Made { what: if is_new { "made" } else { "kept" }, described, file });
+        made.push(Made { what: if is_new { MADE } else { "kept" }, described, file });
         Ok(())
     };
     let is_new = !is_there(dir, "ca")?;
@@ -411,7 +416,12 @@ fn next_steps(dir: &Path, client: &str, has_grpc: bool, role: Option<Role>) {
 /// The certificates of a directory, by name.
 fn all_in(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = fs::read_dir(dir).map_err(|e| {
-        cannot("look into", dir, &e).hint("'provost cert init' makes certificates; --dir says where they are")
+        cannot("look into", dir, &e).hint(match e.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "they are for root or the user of the service; --dir names others"
+            }
+            _ => "'provost cert init' makes certificates; --dir says where they are",
+        })
     })?;
     let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     files.retain(|path| path.extension().is_some_and(|end| end == "pem") && !path.ends_with("crl.pem"));

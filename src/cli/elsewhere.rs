@@ -30,7 +30,7 @@ const SAME: [(&[&str], &str); 22] = [
 ];
 /// Options that these commands do not have, and how it is done with them. `{command}` and `{option}` stand
 /// for what was written.
-const OTHERWISE: [(&[&str], &[&str], &str); 24] = [
+const OTHERWISE: [(&[&str], &[&str], &str); 25] = [
     (
         &["why", "output", "history"],
         &["--all", "-a"],
@@ -48,6 +48,7 @@ const OTHERWISE: [(&[&str], &[&str], &str); 24] = [
         &["-d", "--daemon", "--detach", "--background"],
         "it stays in the foreground: a unit of systemd starts it, or: setsid provost serve &",
     ),
+    (&["serve"], &["--check", "--test", "--validate", "-t", "--dry-run"], "provost config check FILE"),
     (
         &["run"],
         &["-it", "-i", "-t", "--tty"],

@@ -22,6 +22,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::event::EventKind;
 use crate::wire::id::{ProcessId, quoted};
 use crate::wire::log::LogFormat;
+use crate::wire::process::Process;
 use crate::wire::redact;
 use crate::wire::reply::{Chunk, Definition};
 use crate::wire::request::{Events, Output, Since, Stream, StreamKind};
@@ -210,7 +211,7 @@ fn level_of(line: &[u8]) -> Option<usize> {
 
 fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client_for(&mut args.targets)?;
-    let definitions = definitions(&mut client, &args.targets)?;
+    let definitions = definitions(&mut client, &args.targets, session.remote.is_given())?;
     if session.out.is_terminal() && (args.wanted.since.is_some() || args.wanted.until.is_some()) {
         definitions.iter().filter(|d| is_timeless(d)).for_each(|d| {
             let why =
@@ -226,7 +227,7 @@ fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
         let end = chunks.last().map(|chunk| chunk.offset + chunk.data.len() as u64);
         ends.push((id, end.unwrap_or(definition.process.output_end)));
         let run = args.run.map(|which| Run::of(&mut client, &definition.process, which)).transpose()?;
-        let new = sources_of(definition, &chunks, &args.wanted, session.remote.is_given());
+        let new = sources_of(definition, &chunks, &args.wanted);
         sources.extend(new.into_iter().map(|source| Source { run, ..source }));
     }
     let (mut last_ones, mut is_shown) = (VecDeque::new(), false);
@@ -270,24 +271,26 @@ fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
     Ok(0)
 }
 
-/// Who may not see how processes are run, as an operator, is shown what is kept of their output.
-fn definitions(client: &mut Client, targets: &[String]) -> Result<Vec<Definition>, Error> {
-    let refused = match client.definitions(targets.to_vec()) {
-        Err(e) if e.code == Code::Refused => e,
-        definitions => return definitions,
-    };
+/// How processes are run, which tells how to read their log files. Where none can be read that is not asked
+/// for: not everybody who reads output may see it.
+fn definitions(client: &mut Client, targets: &[String], is_remote: bool) -> Result<Vec<Definition>, Error> {
     let items = client.status(targets.to_vec())?;
     if let Some(e) = items.iter().find_map(|item| item.error.clone()) {
         return Err(e);
     }
     let known: Vec<_> = items.into_iter().filter_map(|item| item.process).collect();
     if known.iter().any(|process| !process.log_files.is_empty()) {
-        stdout::notice(&format!(
-            "this is what is kept, without what is in log files alone: {}",
-            refused.message
-        ));
+        let why = match is_remote {
+            true => "they are read on that machine".to_owned(),
+            false => match client.definitions(targets.to_vec()) {
+                Err(e) if e.code == Code::Refused => e.message,
+                definitions => return definitions,
+            },
+        };
+        stdout::notice(&format!("this is what is kept, without what is in log files alone: {why}"));
     }
-    let definition = |process| Definition { process, spec: Spec::new([""]) };
+    let unread = |process| Process { log_files: Vec::new(), ..process };
+    let definition = |process| Definition { process: unread(process), spec: Spec::new([""]) };
     Ok(known.into_iter().map(definition).collect())
 }
 
@@ -315,7 +318,7 @@ fn earliest(sources: &[Source]) -> Option<usize> {
 }
 
 /// One for each file of a process, and one for what is in none.
-fn sources_of(definition: &Definition, chunks: &[Chunk], wanted: &Wanted, is_remote: bool) -> Vec<Source> {
+fn sources_of(definition: &Definition, chunks: &[Chunk], wanted: &Wanted) -> Vec<Source> {
     let (process, log) = (&definition.process, &definition.spec.log);
     let is_first = chunks.first().is_none_or(|chunk| chunk.offset == 0);
     let of_stream = |lines, stream| Source {
@@ -328,7 +331,6 @@ fn sources_of(definition: &Definition, chunks: &[Chunk], wanted: &Wanted, is_rem
     };
     let source = |lines| of_stream(lines, None);
     let (stdout, stderr) = (Some(STDOUT), Some(STDERR));
-    let files = if is_remote { &[][..] } else { &process.log_files[..] };
     let of = |stderr: bool| -> Vec<Chunk> {
         chunks.iter().filter(|chunk| chunk.stderr == stderr).cloned().collect()
     };
@@ -339,7 +341,7 @@ fn sources_of(definition: &Definition, chunks: &[Chunk], wanted: &Wanted, is_rem
             Lines::kept(chunks, is_first)
         }
     };
-    match (log.paths(), files) {
+    match (log.paths(), &process.log_files[..]) {
         ([Some(out), Some(err)], [file]) if out == err => vec![source(read(file, chunks))],
         ([Some(_), Some(_)], [out, err]) => {
             vec![of_stream(read(out, &of(false)), stdout), of_stream(read(err, &of(true)), stderr)]

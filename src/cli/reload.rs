@@ -156,7 +156,10 @@ fn of_remote(mode: Mode, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     let said = match gateway(&mut client)? {
         None => NOTHING.to_owned(),
-        Some(gateway) => files_again(&mut client, &gateway)?,
+        Some(gateway) => files_again(&mut client, &gateway).map_err(|e| match e.code {
+            Code::Refused => refused(e).hint("an administrator of that service does it: 'provost reload'"),
+            _ => e,
+        })?,
     };
     Ok(say(session, &[], &said))
 }

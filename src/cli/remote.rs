@@ -57,6 +57,11 @@ impl RemoteOptions {
         *self != Self::default()
     }
 
+    /// Whether it says which machine.
+    pub fn is_whole(&self) -> bool {
+        self.name.is_some() || self.host.is_some()
+    }
+
     #[cfg(not(feature = "gateway"))]
     pub fn address(&self) -> Result<Address, Error> {
         Err(crate::cli::text::without_gateway("cannot reach other machines"))
@@ -69,7 +74,8 @@ impl RemoteOptions {
 
         let settings = self.settings()?;
         if let (Some(name), None) = (&self.name, &settings.files.crl) {
-            let why = "a certificate of that service that was revoked is not noticed";
+            let why = "a certificate of that service that was revoked is not noticed; crl = \"FILE\" names the list, \
+                       as 'provost cert revoke' makes one there";
             // A command may connect several times.
             WARNED.call_once(|| stdout::log(&format!("warning: [remote.{name}] has no 'crl': {why}")));
         }
@@ -138,13 +144,14 @@ mod settings {
             user: &str,
             settings: &RemoteSettings,
         ) -> Result<Zeroizing<String>, Error> {
+            // What is said for this command is in the place of what is configured.
+            if let (None, Ok(password)) = (&self.password_file, env::var(PASSWORD_VARIABLE)) {
+                return Ok(Zeroizing::new(password));
+            }
             if let Some(path) = &settings.password_file {
                 let cannot = format!("cannot read the password file {}", text::path(path));
                 let password = files::password(path).map(Zeroizing::new);
                 return password.map_err(|why| Error::usage(format!("{cannot}: {why}")));
-            }
-            if let Ok(password) = env::var(PASSWORD_VARIABLE) {
-                return Ok(Zeroizing::new(password));
             }
             let asked = terminal::ask_silently(&format!("Password of {user}: "));
             asked

@@ -58,6 +58,8 @@ fn run(args: ScaleArgs, session: &mut Session) -> Result<u8, Error> {
     let Some((_, first)) = there.first() else {
         let alone = client.list(List { pattern: Some(name.to_string()), ..List::default() })?;
         if !alone.is_empty() {
+            // Who may not change it learns that first.
+            client.definitions(vec![name.to_string()])?;
             let e = Error::new(Code::Refused, format!("{name} is one process, and not the first of several"));
             return Err(e.hint(format!(
                 "'instances = {count}' in its section of the configuration; or remove it, and: provost start --name {name} --instances {count} -- PROGRAM"

@@ -35,7 +35,7 @@ impl Session {
     pub fn socket(&self) -> Result<PathBuf, Error> {
         if self.remote.is_given() {
             return Err(Error::usage("this is for the service of this machine")
-                .hint("leave out --host and what belongs to it"));
+                .hint("an administrator does it there; for this machine leave out -H, --host and what belongs to them"));
         }
         self.socket.clone().map_or_else(default_socket, Ok)
     }

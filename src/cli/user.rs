@@ -116,7 +116,9 @@ fn run(args: UserArgs, session: &mut Session) -> Result<u8, Error> {
                 None => users.set(name.clone(), hash),
             })?;
             report("added", &name, &files, session);
-            if !files.roles.by_user.contains_key(name.as_str()) {
+            if files.roles.by_user.contains_key(name.as_str()) {
+                stdout::notice(FOLLOWS);
+            } else {
                 let line = format!("[grpc.user_roles] {name} = \"operator\"");
                 let then = "then 'provost reload'";
                 stdout::notice(&format!(

@@ -65,7 +65,7 @@ impl Remote {
             }
             _ => None,
         };
-        let tls = material::client(&settings.files)?;
+        let tls = material::client(&settings.files).map_err(of_another)?;
         Ok(Self { host: settings.host.clone(), tls, authorization })
     }
 
@@ -75,7 +75,13 @@ impl Remote {
             Arc::clone(&self.tls),
             &self.host.name,
             clock::now_ms() + millis(TIMEOUT),
-        )?;
+        )
+        .map_err(|e| match e.message.contains("of the server is not for") {
+            true => e.hint(
+                "use one of these names; or it is made for this one there: provost cert init --host NAME",
+            ),
+            false => e,
+        })?;
         let unreachable = |e: &dyn fmt::Display| {
             Error::new(Code::Unreachable, format!("cannot speak to the service at {self}: {e}"))
         };
@@ -103,7 +109,7 @@ impl Remote {
         };
         let found = lookup::addresses(&self.host.name, clock::now_ms() + millis(TIMEOUT));
         let mut last = None;
-        for ip in found.map_err(|why| unreachable(&why))? {
+        for ip in found.map_err(|why| unreachable(&why).hint("is the name right? An address will do, too"))? {
             match TcpStream::connect_timeout(&SocketAddr::new(ip, self.host.port), CONNECT_MAX) {
                 Ok(tcp) => return Ok(tcp),
                 Err(e) => last = Some(e),
@@ -123,6 +129,18 @@ impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote").field("host", &self.host).finish_non_exhaustive()
     }
+}
+
+/// What is wrong with our files: whoever has the service makes those that it takes.
+fn of_another(e: Error) -> Error {
+    if !e.hint.contains("cert init") {
+        return e;
+    }
+    let hint = match e.message.contains("/~/") {
+        true => "'~' does not stand for the home directory here: write the whole path",
+        false => "an administrator of that service makes it there, by 'provost cert init --client NAME'",
+    };
+    e.hint(hint)
 }
 
 /// What comes back for one request.
@@ -248,10 +266,14 @@ impl RemoteLink {
     /// A broken connection with what the other side's TLS said last.
     fn explained(&self, fault: Fault) -> Fault {
         match (fault, self.ended.try_lock_for(Duration::from_millis(200)).as_deref()) {
-            (Fault::Broken(_), Some(Some(Ended::Refused(why)))) => Fault::Final(
-                Error::new(Code::Refused, format!("the service does not accept our certificate: {why}"))
-                    .hint("'provost cert show' tells its names and how long it is good"),
-            ),
+            (Fault::Broken(_), Some(Some(Ended::Refused(why)))) => {
+                let hint = match why.contains("revoked") {
+                    true => "an administrator of that service makes another one",
+                    false => "'provost cert show FILE' tells its names and how long it is good",
+                };
+                let e = format!("the service does not accept our certificate: {why}");
+                Fault::Final(Error::new(Code::Refused, e).hint(hint))
+            }
             (fault, _) => fault,
         }
     }

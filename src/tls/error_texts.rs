@@ -1,5 +1,7 @@
 //! What went wrong with a peer, in words for people and logs. What the peer itself has written is quoted.
 
+use std::net::IpAddr;
+
 use rustls::{AlertDescription as Alert, CertificateError as Fault, PeerIncompatible as Incompatible};
 use rustls::{Error as Tls, InvalidMessage};
 
@@ -78,7 +80,12 @@ fn certificate(e: &Fault) -> String {
             "was not made for this purpose (extended key usage)".to_owned()
         }
         Fault::NotValidForNameContext { expected, presented } => {
-            let names: Vec<_> = presented.iter().map(|name| quoted(bare(name))).collect();
+            let shown = |name: &String| {
+                let bare = bare(name);
+                // An address of IPv6 is told with a zero in front.
+                bare.parse::<IpAddr>().map_or_else(|_| quoted(bare), |ip| quoted(&ip.to_string()))
+            };
+            let names: Vec<_> = presented.iter().map(shown).collect();
             format!("is not for {} but for {}", quoted(&expected.to_str()), names.join(", "))
         }
         Fault::Other(e) => format!("is not acceptable: {}", quoted(&e.0.to_string())),

@@ -14,6 +14,11 @@ pub const TEXT_LEN_MAX: usize = 512;
 /// them.
 pub const LINE_LEN_MAX: usize = 3 * (TEXT_LEN_MAX + 3) + 22;
 
+/// What the result of a refusal begins with.
+pub const REFUSED: &str = "refused";
+/// Between how often something was refused, and the time of the last.
+pub const TIMES_UNTIL: &str = " times until ";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditLine {
     /// Its number; later lines have larger ones.
@@ -46,6 +51,18 @@ pub struct AuditLog {
 }
 
 impl AuditLine {
+    /// When it was asked last: refusals that repeat are counted in the line of the first.
+    #[must_use]
+    pub fn last_at(&self) -> Timestamp {
+        let until = self.result.as_deref().and_then(|result| {
+            let (count, rest) = result.strip_prefix(REFUSED)?.split_once(TIMES_UNTIL)?;
+            count.trim().parse::<u64>().ok()?;
+            let moment = rest.split(": ").next()?.parse::<jiff::Timestamp>().ok()?;
+            u64::try_from(moment.as_millisecond()).ok().map(Timestamp)
+        });
+        until.unwrap_or(self.at)
+    }
+
     /// For the memory that the keeper holds; a text that is too long is cut.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

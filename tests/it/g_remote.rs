@@ -172,6 +172,10 @@ fn a_name_in_the_configuration_is_a_service() {
     assert_eq!(there.expect(0).out(), gateway.service().ok(&["list"]));
     assert!(there.err().contains("[remote.lab] has no 'crl'"), "{there:?}");
     ask(&["--remote", "lab", "stop", "web"]).expect(0);
+    // So is the password that is said for this command.
+    let mut other = Command::new(binary());
+    other.args(["-H", "lab", "list"]).env("XDG_CONFIG_HOME", &home).env("PROVOST_PASSWORD", "wrong password");
+    cli::run(other, LATER).expect(6);
     // What is said on the command line is in the place of what is written there.
     let refused = ask(&["-H", "lab", "--user", "mallory", "list"]);
     assert!(refused.expect(6).err().contains("password"), "{refused:?}");
@@ -202,10 +206,11 @@ fn a_client_that_is_refused_learns_why() {
     refused(
         with(&["--host", "no-such-host.invalid:1", "list"]),
         7,
-        &["the name no-such-host.invalid cannot be looked up"],
+        &["the name no-such-host.invalid cannot be looked up", "is the name right?"],
     );
     let elsewhere = relay(gateway.port());
-    refused(with(&["--host", &elsewhere, "list"]), 6, &["127.0.0.2"]);
+    let named = ["127.0.0.2", "'::1'", "provost cert init --host NAME"];
+    refused(with(&["--host", &elsewhere, "list"]), 6, &named);
     let other = gateway.file("other");
     gateway.service().ok(&["cert", "init", "--dir", &other]);
     let (ca, cert, key) =
@@ -213,7 +218,68 @@ fn a_client_that_is_refused_learns_why() {
     refused(with(&["--ca", &ca, "list"]), 6, &["certificate"]);
     refused(with(&["--cert", &cert, "--key", &key, "list"]), 6, &["certificate"]);
     refused(with(&["--cert", &cert, "list"]), 2, &["client.pem"]);
-    refused(with(&["--ca", "/no/such/file", "list"]), 2, &["/no/such/file"]);
+    refused(
+        with(&["--ca", "/no/such/file", "list"]),
+        2,
+        &["/no/such/file", "an administrator of that service"],
+    );
+    refused(with(&["--ca", "~/ca.pem", "list"]), 2, &["write the whole path"]);
+    refused(with(&["config", "show"]), 2, &["an administrator does it there"]);
+    // Who may not change a process learns that, not how it is done.
+    let operator = |more: &[&str]| gateway.command(User::Operator, more);
+    refused(operator(&["scale", "web", "2"]), 6, &["that needs admin"]);
+    refused(operator(&["reload"]), 6, &["not reloaded", "an administrator of that service does it"]);
+}
+
+/// Nobody is noted as refused for what is granted.
+#[test]
+fn who_reads_logs_from_afar_has_asked_for_nothing_else() {
+    let gateway = Gateway::start();
+    let service = gateway.service();
+    let log = gateway.file("web.log");
+    let script = "echo up; exec sleep 1000";
+    service.start(&[
+        "--name",
+        "web",
+        "--log",
+        &log,
+        "--ready-line",
+        "up",
+        "--wait",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    let logs = gateway.cli(User::Operator, &["logs", "web"]);
+    assert_eq!(logs.expect(0).out(), "up");
+    assert!(
+        logs.err().contains("without what is in log files alone: they are read on that machine"),
+        "{logs:?}"
+    );
+    let audit = service.ok(&["audit"]);
+    assert!(audit.contains("read the output of web: done") && !audit.contains("refused"), "{audit}");
+}
+
+/// Guesses that go on are found by when they were last seen.
+#[test]
+fn refusals_that_are_counted_are_shown_by_the_latest() {
+    let gateway = Gateway::start();
+    let guess = || {
+        let mut command = gateway.command(User::Viewer, &["list"]);
+        command.env("PROVOST_PASSWORD", "wrong password");
+        cli::run(command, LATER).expect(6).err()
+    };
+    guess();
+    gateway.service().start(&["--name", "web", "--", "sleep", "1000"]);
+    let between = gateway.service().ok(&["audit", "--json", "-n", "1"]);
+    let at = serde_json::from_str::<Value>(&between).expect("an object")["at"].clone();
+    guess();
+    let since = ["audit", "--since", at.as_str().expect("a time")];
+    let shown = gateway.service().ok(&since);
+    assert!(shown.contains("refused 2 times until"), "{shown}");
+    let last = gateway.service().ok(&["audit", "-n", "1"]);
+    assert!(last.contains("refused 2 times until"), "{last}");
 }
 
 /// Another address of this machine, where the gateway can be reached, too: its certificate does not name it.

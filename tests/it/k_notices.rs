@@ -270,6 +270,8 @@ fn doctor_tells_which_settings_do_not_hold_yet_and_a_restart_that_its_file_is_ne
     let said = doctor();
     assert!(said.contains("does not hold yet, until provost reload: history.keep"), "{said}");
     assert!(said.contains("does not hold yet, until the next start of the service: local.grpc"), "{said}");
+    let said = service.cli(&["apply", "--dry-run"]).expect(3).err();
+    assert!(said.contains("own settings are taken by 'provost reload': history.keep, local.grpc"), "{said}");
     let said = service.cli(&["restart", "web"]).expect(0).err();
     assert!(said.contains("has changed since it was applied: provost apply"), "{said}");
     service.ok(&["reload", "--yes"]);

@@ -249,6 +249,10 @@ fn words_that_do_something_else_here_are_answered() {
     assert!(hint(&service, &["config", "show", "web"], 2).contains("provost show web"));
     assert!(hint(&service, &["wait", "--timeout", "10ms", "web"], 5).contains("--for ready"));
     assert!(hint(&service, &["env", "get", "A"], 2).contains("'provost env' lists them"));
+    assert!(hint(&service, &["audit", "--user", "ann"], 2).contains("provost audit ann"));
+    assert!(hint(&service, &["remote", "add", "lab"], 2).contains("[remote.NAME]"));
+    assert!(hint(&service, &["serve", "--check"], 2).contains("provost config check"));
+    assert!(hint(&service, &["history", "--run", "2", "web"], 2).contains("provost logs --run N"));
     let shown = service.ok(&["config"]);
     let state = format!("--state\t{}\tthe running service", service.state_dir());
     assert!(shown.contains(&state), "{shown}");

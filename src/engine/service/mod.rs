@@ -60,7 +60,7 @@ impl Engine {
         if let Err(e) = self.admit(caller, who.role, &envelope.request) {
             let (what, result) = match envelope.request.on_record() {
                 Some(what) => (self.named(&what), format!("refused: {}", e.message)),
-                None => (e.message.clone(), "refused".to_owned()),
+                None => (asked_for(&e).to_owned(), format!("refused: {}", e.message)),
             };
             let note = Note { what: fit(&what), result: fit(&result) };
             let what = note.what.clone();
@@ -204,6 +204,12 @@ impl Engine {
         let listener = listener.try_clone().map_err(|e| Error::failed("share the socket", &e))?;
         Ok(replies.share(Vec::new(), &[File::from(listener)])?)
     }
+}
+
+/// What a refusal is about, as it says so itself: `viewer may not read the audit: that needs admin`.
+fn asked_for(refusal: &Error) -> &str {
+    let verb = refusal.message.split_once(" may not ").map(|(_, verb)| verb);
+    verb.and_then(|verb| verb.split(':').next()).unwrap_or("ask")
 }
 
 fn order(r: &Stop) -> StopOrder {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::wire::audit::{AuditLine, Note, fit};
+use crate::wire::audit::{AuditLine, Note, REFUSED, TIMES_UNTIL, fit};
 use crate::wire::json;
 use crate::wire::time::Timestamp;
 
@@ -13,8 +13,6 @@ const WINDOW_MS: u64 = 10 * 60_000;
 const LINES_MAX: usize = 1000;
 /// How many other things, or names at a login, one line tells of.
 const OTHERS_MAX: usize = 8;
-/// What the result of a refusal begins with, as the gateway notes it.
-const REFUSED: &str = "refused";
 
 /// Who was refused what, as the first word has it: an endless number of targets makes no endless number of
 /// lines.
@@ -43,7 +41,7 @@ impl Refusals {
             return None;
         }
         repeated.times += 1;
-        let text = format!("{REFUSED} {} times until {}", repeated.times, json::time(now));
+        let text = format!("{REFUSED} {}{TIMES_UNTIL}{}", repeated.times, json::time(now));
         let first = repeated.result.strip_prefix(REFUSED).unwrap_or_default();
         repeated.line.result = Some(fit(&format!("{text}{first}")));
         let is_told = note.what == repeated.what || repeated.others.contains(&note.what);
@@ -98,6 +96,8 @@ mod tests {
             last = refusals.repeated("vera", &stop(n), Timestamp(n));
         }
         let last = last.expect("it is counted");
+        assert_eq!((last.at, last.last_at()), (Timestamp(0), Timestamp(4999)));
+        assert_eq!(line(8, 5, "vera", &note("stop", "refused: times until then")).last_at(), Timestamp(5));
         let others: Vec<_> = (1..=OTHERS_MAX).map(|n| format!("stop web-{n}, ")).collect();
         assert_eq!((last.seq, last.what), (7, format!("stop web-0; also {}others", others.concat())));
         let result = "refused 5000 times until 1970-01-01T00:00:04.999Z: viewer may not stop";
