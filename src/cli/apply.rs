@@ -133,13 +133,15 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
         tell_settings(&path, session);
     }
     match args.mode {
-        Mode::DryRun if is_done => return Ok(0),
+        Mode::DryRun => {
+            tell_at_rest(&mut client, wanted, session)?;
+            return Ok(if is_done { 0 } else { Code::No.exit_code() });
+        }
         _ if is_done => {
             applied::note(session, &path, (age, digest), Outcome::Whole);
             tell_at_rest(&mut client, wanted, session)?;
             return Ok(0);
         }
-        Mode::DryRun => return Ok(Code::No.exit_code()),
         Mode::Yes => {}
         Mode::Ask => ask()?,
     }
@@ -234,6 +236,9 @@ fn tell_at_rest(client: &mut Client, wanted: &[Wanted], session: &Session) -> Re
         if process.state == State::Failed {
             let next = format!("'provost why {label}' tells why, 'provost start {label}' tries it again");
             stdout::notice(&format!("{label} has failed: {next}"));
+        } else if process.schedule.is_on() && process.state.is_at_rest() && process.next_run_at.is_none() {
+            let how = format!("'provost start {label}', which also runs it at once, resumes it");
+            stdout::notice(&format!("the schedule of {label} is suspended, and stays so: {how}"));
         } else if spec.autostart != Some(false) && was_stopped(&process) {
             stdout::notice(&format!("{label} was stopped, and stays so: provost start {label}"));
         }

@@ -9,7 +9,7 @@ use crate::cli::stdout;
 use crate::cli::suggest;
 use crate::cli::text;
 use crate::wire::error::{Code, Error};
-use crate::wire::process::Process;
+use crate::wire::process::{Process, State};
 use crate::wire::reply::Item;
 use crate::wire::request::Until;
 use crate::wire::time::Timestamp;
@@ -136,6 +136,7 @@ pub fn tell_late(items: &mut [Item], until: Until, timeout: Option<Duration>) {
         let Some(e) = item.error.as_mut().filter(|e| e.code == Code::TimedOut) else { continue };
         // What the service says of it follows the state.
         let state = e.message.split_once(" is still ").map_or("there", |(_, state)| state);
+        let state = state.replacen(State::Backoff.name(), "between two attempts", 1);
         let (what, next) = match until {
             Until::Stopped => {
                 ("has not stopped", format!("until it is up: provost wait --for ready {label}; to end it"))

@@ -12,6 +12,7 @@ use crate::cli::command::{Command, job};
 use crate::cli::escape::escape;
 use crate::cli::json;
 use crate::cli::log_lines::{Line, Lines, STDERR, STDOUT};
+use crate::cli::output::tell_empty;
 use crate::cli::runs::{Run, Which};
 use crate::cli::session::Session;
 use crate::cli::since::when;
@@ -94,6 +95,14 @@ struct Wanted {
     grep: Option<Regex>,
     level: Option<usize>,
     kind: StreamKind,
+}
+
+impl Wanted {
+    /// Whether every line is.
+    fn is_all(&self) -> bool {
+        let is_bound = self.since.is_some() || self.until.is_some();
+        !is_bound && self.grep.is_none() && self.level.is_none() && self.kind == StreamKind::Both
+    }
 }
 
 /// The levels of the last lines: of standard error, and of what else there is.
@@ -263,6 +272,11 @@ fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
     if is_empty && args.run.is_some() && definitions.iter().any(is_timeless) {
         let how = "without --run, or with log_format = \"time\" from now on";
         stdout::notice(&format!("lines of a raw log file tell no run, once they are in it alone: {how}"));
+    } else if is_empty && args.wanted.is_all() && args.tail != Some(0) && !session.is_json() {
+        let unread = definitions.iter().map(|definition| &definition.process);
+        for process in unread.filter(|process| process.log_files.is_empty()) {
+            tell_empty(&mut client, process, session.out.is_terminal() || args.run.is_some())?;
+        }
     }
     session.out.flush();
     if args.follow && args.wanted.until.is_none() {

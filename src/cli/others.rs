@@ -1,43 +1,78 @@
-//! What a stop or a restart also does to processes that nobody named: those that require the others. It is
-//! told to people; a script may ask for events.
+//! What a stop or a restart also does to processes that nobody named: those that require the others.
 
 use std::collections::HashMap;
 
 use crate::cli::session::Session;
 use crate::cli::{stdout, text};
 use crate::client::Client;
-use crate::wire::id::ProcessId;
-use crate::wire::process::State;
+use crate::wire::process::{Process, State};
 use crate::wire::reply::Item;
 use crate::wire::request::List;
 use crate::wire::time::Timestamp;
 
-/// Those that ran before, with their runs.
-pub struct Others(HashMap<ProcessId, u64>);
+/// What the cause of a process begins with that follows another one, whose name is behind it.
+const FOLLOWS: &str = "dependency ";
 
-impl Others {
-    /// None where nobody would read it.
-    pub fn before(session: &Session, client: &mut Client) -> Option<Self> {
-        if session.is_json() || !session.out.is_terminal() {
-            return None;
-        }
-        let all = client.list(List::default()).ok()?;
-        let running = all.into_iter().filter(|p| matches!(p.state, State::Running | State::Starting));
-        Some(Self(running.map(|p| (p.id, p.run)).collect()))
+/// Says on standard error who has gone with those of the answer. A program may ask for events.
+pub fn tell_followers(session: &Session, client: &mut Client, items: &[Item]) {
+    let changed = items.iter().filter(|item| item.error.is_none()).filter_map(|item| item.process.as_ref());
+    if session.is_json() || changed.clone().next().is_none() {
+        return;
     }
+    let all = client.list(List::default()).unwrap_or_default();
+    for process in followers(changed, &all) {
+        let state = text::state(process, Timestamp::now());
+        stdout::notice(&format!("{} goes with it: {state}", process.label()));
+    }
+}
 
-    /// Says on standard error who of them has stopped since, or runs anew, beside those of the answer.
-    pub fn tell(mut self, client: &mut Client, items: &[Item]) {
-        for process in items.iter().filter_map(|item| item.process.as_ref()) {
-            self.0.remove(&process.id);
+/// Those that were stopped or restarted with these, and with one another.
+fn followers<'a>(changed: impl Iterator<Item = &'a Process>, all: &'a [Process]) -> Vec<&'a Process> {
+    let mut known: HashMap<String, &Process> = changed.map(|process| (process.label(), process)).collect();
+    let mut found = Vec::new();
+    loop {
+        let follows = |process: &&Process| {
+            let whom = process.cause.strip_prefix(FOLLOWS).and_then(|name| known.get(name));
+            whom.is_some_and(|whom| !known.contains_key(&process.label()) && has_gone(process, whom))
+        };
+        let new: Vec<_> = all.iter().filter(follows).collect();
+        if new.is_empty() {
+            return found;
         }
-        for process in client.list(List::default()).unwrap_or_default() {
-            let Some(&run) = self.0.get(&process.id) else { continue };
-            let runs = matches!(process.state, State::Running | State::Starting);
-            if !runs || process.run != run {
-                let state = text::state(&process, Timestamp::now());
-                stdout::notice(&format!("{} goes with it: {state}", process.label()));
-            }
-        }
+        known.extend(new.iter().map(|process| (process.label(), *process)));
+        found.extend(new);
+    }
+}
+
+/// Not long ago, for the same cause.
+fn has_gone(process: &Process, whom: &Process) -> bool {
+    match process.state {
+        State::Running => process.started_at >= whom.started_at,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::fake_server::process;
+
+    #[test]
+    fn who_follows_a_follower_follows_and_who_did_so_before_does_not() {
+        let of = |name: &str, cause: &str, state: State, started_at: u64| {
+            let started_at = Some(Timestamp(started_at));
+            Process { cause: cause.to_owned(), state, started_at, ..process(name) }
+        };
+        let db = of("db", "uid 0", State::Running, 5);
+        let all = [
+            db.clone(),
+            of("web", "dependency api", State::Starting, 2),
+            of("api", "dependency db", State::Running, 6),
+            of("old", "dependency db", State::Running, 4),
+            of("other", "uid 0", State::Running, 7),
+        ];
+        let found: Vec<_> =
+            followers([&db].into_iter(), &all).iter().map(|process| process.label()).collect();
+        assert_eq!(found, ["api", "web"]);
     }
 }

@@ -13,6 +13,7 @@ use crate::cli::stream;
 use crate::cli::stream::StreamArgs;
 use crate::cli::values;
 use crate::cli::whole_text::WholeText;
+use crate::client::Client;
 use crate::wire::error::Error;
 use crate::wire::process::Process;
 use crate::wire::reply::Chunk;
@@ -88,13 +89,15 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
     if let Some(run) = run {
         run.cut(&mut chunks);
     }
+    let is_empty = chunks.is_empty() && kind == StreamKind::Both;
     if let Some(lines) = args.tail {
         chunks = last_lines(chunks, lines);
     }
-    let is_told = session.out.is_terminal() || args.run.is_some() && !session.is_json();
-    let is_empty = chunks.is_empty() && kind == StreamKind::Both && is_told;
-    if is_empty && let Some(process) = client.status(vec![named])?.pop().and_then(|item| item.process) {
-        tell_empty(&process);
+    if is_empty && !session.is_json() {
+        let process = client.status(vec![named])?.pop().and_then(|item| item.process);
+        if let Some(process) = process {
+            tell_empty(&mut client, &process, session.out.is_terminal() || args.run.is_some())?;
+        }
     }
     if session.is_json() {
         WholeText::of(chunks).iter().for_each(|chunk| session.object(&json::chunk(chunk)));
@@ -104,14 +107,23 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
     Ok(0)
 }
 
-/// Output is kept as long as there is the service; a log file outlives it.
-fn tell_empty(process: &Process) {
+/// Says why there is no output, where that is not only because there was none. Output is kept as long as
+/// there is the service; a log file outlives it.
+pub fn tell_empty(client: &mut Client, process: &Process, is_always: bool) -> Result<(), Error> {
     let label = process.label();
-    if process.run > 0 && !process.log_files.is_empty() {
-        stdout::notice(&format!("nothing of it is kept here; its log file is read by: provost logs {label}"));
-    } else if process.run > 0 {
-        stdout::notice("nothing of it is kept: it has printed nothing, or before the service began anew");
+    if process.run == 0 {
+        return Ok(());
     }
+    if process.started_at < Some(client.service()?.started_at) {
+        let how = match process.log_files.is_empty() {
+            true => "'log' in its section, or --log, keeps it in a file".to_owned(),
+            false => format!("its log file is read by: provost logs {label}"),
+        };
+        stdout::notice(&format!("what {label} printed under the service before is not kept; {how}"));
+    } else if is_always {
+        stdout::notice(&format!("{label} has printed nothing that is kept"));
+    }
+    Ok(())
 }
 
 /// Prints all that there is.

@@ -6,7 +6,7 @@ use crate::cli::applied;
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{Counts, in_order, judge, report_states, tell_late};
 use crate::cli::command::{Command, job};
-use crate::cli::others::Others;
+use crate::cli::others::tell_followers;
 use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
 use crate::cli::stdout;
@@ -84,15 +84,12 @@ fn restart(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
     match args.pace {
         Pace::AtOnce { wait, timeout } => {
             let mut client = session.client_for(&mut args.targets)?;
-            let others = Others::before(session, &mut client);
             let progress = Progress::begin(session, &args.targets, Wanted::Ready);
             let items = in_order(client.restart(args.targets.clone())?, &args.targets);
             drop(progress);
             let Some(until) = wait else {
                 let counts = report_states(session, &items);
-                if let Some(others) = others {
-                    others.tell(&mut client, &items);
-                }
+                tell_followers(session, &mut client, &items);
                 return Ok(counts.exit_code());
             };
             // What could not be restarted is told before the wait for the others, which may be long.
@@ -100,7 +97,9 @@ fn restart(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
             let counts = report_states(session, &failed);
             session.out.flush();
             let items = waited(&mut client, &done, (until, timeout), session)?;
-            Ok(counts.and(report_states(session, &items)).exit_code())
+            let counts = counts.and(report_states(session, &items));
+            tell_followers(session, &mut client, &done);
+            Ok(counts.exit_code())
         }
         Pace::OneByOne { timeout } => one_by_one(args.targets, timeout, session),
     }

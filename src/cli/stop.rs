@@ -3,7 +3,7 @@
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{Expectation, in_order, report};
 use crate::cli::command::{Command, job};
-use crate::cli::others::Others;
+use crate::cli::others::tell_followers;
 use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
 use crate::cli::stdout;
@@ -57,7 +57,6 @@ fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {
 fn run(mut stop: Stop, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client_for(&mut stop.targets)?;
     let (targets, keeps_schedule) = (stop.targets.clone(), stop.keep_schedule);
-    let others = Others::before(session, &mut client);
     let progress = Progress::begin(session, &targets, Wanted::AtRest);
     let items = in_order(client.stop(stop)?, &targets);
     drop(progress);
@@ -66,9 +65,7 @@ fn run(mut stop: Stop, session: &mut Session) -> Result<u8, Error> {
         let line = text::state(p, now);
         if p.state.is_at_rest() { Expectation::Yes(line) } else { Expectation::No(line) }
     });
-    if let Some(others) = others {
-        others.tell(&mut client, &items);
-    }
+    tell_followers(session, &mut client, &items);
     if !keeps_schedule && !session.is_json() {
         let stopped =
             items.iter().filter(|item| item.error.is_none()).filter_map(|item| item.process.as_ref());

@@ -69,7 +69,10 @@ fn target_of(e: &Error) -> Option<String> {
 }
 
 fn hint(target: &str, names: &[String]) -> Option<String> {
-    let prefix = format!("{target}-");
+    let of = |base: &str| names.iter().any(|name| name.starts_with(&format!("{base}-")));
+    // As people call several of them.
+    let one = target.strip_suffix('s').filter(|one| !one.is_empty() && of(one) && !of(target));
+    let prefix = format!("{}-", one.unwrap_or(target));
     let mut instances: Vec<&str> =
         names.iter().map(String::as_str).filter(|n| n.starts_with(&prefix)).collect();
     instances.sort_by_key(|name| (name.len(), *name));

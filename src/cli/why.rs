@@ -14,6 +14,7 @@ use crate::cli::session::Session;
 use crate::cli::text;
 use crate::client::Client;
 use crate::client::FeedItem;
+use crate::sys::signal;
 use crate::wire::error::Error;
 use crate::wire::event::{CAUSE_RECONCILER, Event, EventKind, LEFT_BEHIND};
 use crate::wire::process::{End, Process, State};
@@ -61,6 +62,7 @@ fn run(target: String, session: &mut Session) -> Result<u8, Error> {
         let events = latest_events(&mut client, process)?;
         let facts = Facts {
             stopper: stopper(process, &events),
+            killer: killer(process, &events),
             is_background: went_into_background(process, &events),
             last_line: last_line.as_deref(),
             // What failed and was started again: then the latest lines are of another run.
@@ -111,11 +113,26 @@ fn stopper<'a>(p: &Process, events: &'a [Event]) -> Option<&'a str> {
     Some(&stop.cause)
 }
 
+/// Who sent the signal by which the latest run ended, if a client did.
+fn killer<'a>(p: &Process, events: &'a [Event]) -> Option<&'a str> {
+    let End::Signal(number) = p.exit.as_ref()?.end else { return None };
+    let sent = format!("{} to ", signal::name(u32::from(number)));
+    let is_it = |e: &&Event| {
+        e.kind == EventKind::Signalled
+            && e.run == p.run
+            && e.detail.starts_with(&sent)
+            && !e.detail.ends_with(LEFT_BEHIND)
+    };
+    events.iter().rev().find(is_it).map(|e| e.cause.as_str())
+}
+
 /// What is told beside the process itself.
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts<'a> {
     /// Who stopped the latest run; none when it ended by itself.
     stopper: Option<&'a str>,
+    /// Who sent it the signal by which it ended.
+    killer: Option<&'a str>,
     /// The program went on in the background, and that was ended.
     is_background: bool,
     last_line: Option<&'a str>,
@@ -159,7 +176,7 @@ fn foreground(p: &Process) -> String {
 }
 
 fn sentence(p: &Process, facts: &Facts<'_>, now: Timestamp) -> String {
-    let mut parts = what_is(p, facts.stopper, now);
+    let mut parts = what_is(p, facts, now);
     parts.extend(facts.is_background.then(|| foreground(p)));
     if p.restarts > 0 && !matches!(p.state, State::Backoff | State::Failed) {
         let times = if p.restarts == 1 { "once".to_owned() } else { format!("{} times", p.restarts) };
@@ -175,7 +192,7 @@ fn sentence(p: &Process, facts: &Facts<'_>, now: Timestamp) -> String {
 }
 
 /// What it is now, and how it came to that.
-fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
+fn what_is(p: &Process, facts: &Facts<'_>, now: Timestamp) -> Vec<String> {
     let by = |who: &str| if who.is_empty() { String::new() } else { format!(" by {}", text::escaped(who)) };
     let asked = match p.cause.as_str() {
         "" => String::new(),
@@ -232,12 +249,15 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
         State::Stopped | State::Scheduled if p.run == 0 => vec!["has not run yet".to_owned()],
         State::Stopped | State::Scheduled => {
             let ago = p.stopped_at.map(|at| format!(" {} ago", text::age(at, now))).unwrap_or_default();
-            let how = match stopper {
+            let how = match facts.stopper {
                 _ if p.start_failure.is_some() => "could not be started".to_owned(),
                 _ if p.exit.is_none() => text::no_end(p).to_owned(),
                 _ if !p.unfit.is_empty() => "failed".to_owned(),
                 Some(who) => format!("stopped{}", by(who)),
-                None => "ended by itself".to_owned(),
+                None => match facts.killer {
+                    Some(who) => format!("ended by a signal that {} sent", text::escaped(who)),
+                    None => "ended by itself".to_owned(),
+                },
             };
             vec![format!("{how}{ago}{}", in_brackets(p))]
         }
@@ -323,6 +343,9 @@ mod tests {
         let text = |stopper| sentence(&p, &Facts { stopper, ..Facts::default() }, Timestamp(10_000));
         assert!(text(Some("uid 0")).starts_with("web: stopped by uid 0 2.0 s ago (exit code 1, 120 ms"));
         assert!(text(None).starts_with("web: ended by itself 2.0 s ago (exit code 1"));
+        let facts = Facts { killer: Some("uid 0"), ..Facts::default() };
+        let killed = sentence(&p, &facts, Timestamp(10_000));
+        assert!(killed.starts_with("web: ended by a signal that uid 0 sent 2.0 s ago"), "{killed}");
     }
 
     #[test]

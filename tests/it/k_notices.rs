@@ -140,6 +140,10 @@ fn who_stops_with_another_is_told() {
     fs::write(&path, text.replacen("88107", "88114", 1)).expect("it is ours");
     let said = service.cli(&["apply", "--dry-run"]).expect(3).err();
     assert!(said.contains("web requires db, and stops and starts with it"), "{said}");
+    let said = service.cli(&["restart", "db"]).expect(0).err();
+    assert!(said.contains("web goes with it: "), "a script is told, too: {said}");
+    service.cli(&["wait", "--for", "ready", "web"]).expect(0);
+    assert_eq!(service.cli(&["restart", "web"]).expect(0).err().matches("goes with it").count(), 0);
     let said = on_terminal(&service, 120, "stop db").expect(0).out();
     assert!(said.contains("web goes with it: "), "{said}");
 }
@@ -212,14 +216,21 @@ fn an_apply_tells_what_a_person_has_stopped() {
     let kept = "[defaults]\nrestart = 'always'\n[process.web]\ncommand = ['sleep', '88113']\n";
     let left = "[process.db]\ncommand = ['sleep', '88113']\nautostart = false\n";
     let once = "[process.once]\ncommand = ['true']\nrestart = 'on-failure'\n";
-    let (service, _) = configured(&scratch, &[kept, left, once].concat());
+    let job = "[process.nightly]\ncommand = ['true']\nschedule = '@daily'\n";
+    let (service, _) = configured(&scratch, &[kept, left, once, job].concat());
     service.ok(&["apply", "--yes"]);
     service.until_state("once", "stopped");
     assert_eq!(service.cli(&["apply", "--yes"]).expect(0).err(), "", "what has ended by itself is well");
-    service.ok(&["stop", "web", "db"]);
-    let said = service.cli(&["apply", "--yes"]).expect(0).err();
-    assert!(said.contains("web was stopped, and stays so: provost start web"), "{said}");
-    assert!(!said.contains("db ") && !said.contains("once "), "{said}");
+    service.ok(&["stop", "web", "db", "nightly"]);
+    for mode in ["--yes", "--dry-run"] {
+        let said = service.cli(&["apply", mode]).expect(0).err();
+        assert!(said.contains("web was stopped, and stays so: provost start web"), "{said}");
+        assert!(
+            said.contains("the schedule of nightly is suspended, and stays so: 'provost start nightly'"),
+            "{said}"
+        );
+        assert!(!said.contains("db ") && !said.contains("once "), "{said}");
+    }
 }
 
 #[test]
@@ -229,8 +240,40 @@ fn a_run_of_which_nothing_is_kept_is_no_silence_in_a_pipe() {
     service.cli(&["wait", "quiet"]).expect(0);
     let run = service.cli(&["output", "--run", "last", "quiet"]);
     assert_eq!(run.expect(0).out(), "");
-    assert!(run.err().contains("nothing of it is kept: it has printed nothing"), "{run:?}");
+    assert!(run.err().contains("quiet has printed nothing that is kept"), "{run:?}");
     assert_eq!(service.cli(&["output", "quiet"]).expect(0).err(), "", "a script that reads all is not told");
+    // What was there is another matter.
+    service.start(&["--name", "job", "--schedule", "@yearly", "--", "echo", "says"]);
+    service.ok(&["start", "job"]);
+    service.until_state("job", "scheduled");
+    assert_eq!(service.ok(&["logs", "--run", "last", "job"]), "says");
+    service.end();
+    service.serve_again();
+    for args in [
+        &["output", "job"][..],
+        &["logs", "job"],
+        &["logs", "--run", "last", "job"],
+        &["output", "--run", "1", "job"],
+    ] {
+        let said = service.cli(args).expect(0).err();
+        assert!(
+            said.contains("what job printed under the service before is not kept; 'log' in its"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn why_tells_who_has_sent_the_signal_that_ended_it() {
+    let service = Options::new().without_cgroups().start();
+    service.start(&["--name", "web", "--", "sleep", "88117"]);
+    service.ok(&["signal", "KILL", "web"]);
+    service.until_state("web", "stopped");
+    let why = service.ok(&["why", "web"]);
+    assert!(
+        why.starts_with("web: ended by a signal that uid ") && why.contains("SIGKILL to 1 process,"),
+        "{why}"
+    );
 }
 
 #[test]

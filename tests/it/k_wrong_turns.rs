@@ -249,6 +249,8 @@ fn words_that_do_something_else_here_are_answered() {
     assert!(hint(&service, &["config", "show", "web"], 2).contains("provost show web"));
     assert!(hint(&service, &["wait", "--timeout", "10ms", "web"], 5).contains("--for ready"));
     assert!(hint(&service, &["env", "get", "A"], 2).contains("'provost env' lists them"));
+    service.start(&["--name", "worker", "--instances", "2", "--", "sleep", "88007"]);
+    assert!(hint(&service, &["status", "workers"], 4).contains("'worker-*'"));
     assert!(hint(&service, &["audit", "--user", "ann"], 2).contains("provost audit ann"));
     assert!(hint(&service, &["remote", "add", "lab"], 2).contains("[remote.NAME]"));
     assert!(hint(&service, &["serve", "--check"], 2).contains("provost config check"));

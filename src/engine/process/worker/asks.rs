@@ -103,8 +103,9 @@ impl Worker {
         let name = signal::name(number);
         let reached = (self.process.context.reserve.with(|| self.tree.signal_alone(number, scope)))
             .map_err(|e| Error::new(Code::Failed, format!("cannot send {name} to {label}: {e}")))?;
+        let es = if reached == 1 { "" } else { "es" };
         let events =
-            NewEvent { kind: EventKind::Signalled, detail: format!("{name} to {reached} processes") };
+            NewEvent { kind: EventKind::Signalled, detail: format!("{name} to {reached} process{es}") };
         let before = std::mem::replace(&mut self.record.cause, cause.to_owned());
         self.commit(&[events]);
         self.record.cause = before;
