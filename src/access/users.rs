@@ -157,10 +157,10 @@ pub fn edit<T>(path: &Path, change: impl FnOnce(&mut Users) -> Result<T, Error>)
 
 fn cannot_take(path: &Path, why: &str) -> Error {
     let e = Error::new(Code::Refused, format!("cannot take the users file {}: {why}", shown(path)));
-    match path.try_exists() {
-        Ok(false) => e.hint("'provost user add NAME' makes one"),
-        Ok(true) | Err(_) => e.hint("it is its owner's alone: root's, or that of the user of the service"),
-    }
+    e.hint(match why.to_lowercase().contains("permission denied") {
+        true => "it is its owner's alone: root's, or that of the user of the service",
+        false => "'provost user add NAME' makes one",
+    })
 }
 
 fn shown(path: &Path) -> String {
