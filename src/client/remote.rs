@@ -136,7 +136,7 @@ fn of_another(e: Error) -> Error {
     if !e.hint.contains("cert init") {
         return e;
     }
-    let hint = match e.message.contains("/~/") {
+    let hint = match e.message.contains("~/") {
         true => "'~' does not stand for the home directory here: write the whole path",
         false => "an administrator of that service makes it there, by 'provost cert init --client NAME'",
     };

@@ -216,7 +216,7 @@ fn an_apply_tells_what_a_person_has_stopped() {
     let kept = "[defaults]\nrestart = 'always'\n[process.web]\ncommand = ['sleep', '88113']\n";
     let left = "[process.db]\ncommand = ['sleep', '88113']\nautostart = false\n";
     let once = "[process.once]\ncommand = ['true']\nrestart = 'on-failure'\n";
-    let job = "[process.nightly]\ncommand = ['true']\nschedule = '@daily'\n";
+    let job = "[process.nightly]\ncommand = ['true']\nschedule = '@daily'\nrestart = 'never'\n";
     let (service, _) = configured(&scratch, &[kept, left, once, job].concat());
     service.ok(&["apply", "--yes"]);
     service.until_state("once", "stopped");

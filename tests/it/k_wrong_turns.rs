@@ -249,7 +249,7 @@ fn words_that_do_something_else_here_are_answered() {
     assert!(hint(&service, &["config", "show", "web"], 2).contains("provost show web"));
     assert!(hint(&service, &["wait", "--timeout", "10ms", "web"], 5).contains("--for ready"));
     assert!(hint(&service, &["env", "get", "A"], 2).contains("'provost env' lists them"));
-    service.start(&["--name", "worker", "--instances", "2", "--", "sleep", "88007"]);
+    service.ok(&["start", "--name", "worker", "--instances", "2", "--", "sleep", "88007"]);
     assert!(hint(&service, &["status", "workers"], 4).contains("'worker-*'"));
     assert!(hint(&service, &["audit", "--user", "ann"], 2).contains("provost audit ann"));
     assert!(hint(&service, &["remote", "add", "lab"], 2).contains("[remote.NAME]"));
