@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Starts a process on a Provost service over gRPC, prints its output as it comes, and tells how it ended.
+To start what is not defined yet takes the role admin, of the certificate and of the user.
 
     pip install grpcio grpcio-tools
     docs/client.py [--host HOST:PORT] [--certs DIR] [--client NAME] [--user NAME] [-- PROGRAM [ARG...]]

@@ -20,7 +20,15 @@ pub const ALIASES: [(&str, &[&str]); 9] = [
 ];
 
 /// Words that are no command here, and what does it.
-const ANSWERS: [(&[&str], &str); 32] = [
+const ANSWERS: [(&[&str], &str); 34] = [
+    (
+        &["suspend", "pause"],
+        "provost stop TARGET suspends what has a schedule; what runs is halted by: provost signal STOP TARGET",
+    ),
+    (
+        &["resume", "unpause", "continue"],
+        "provost start TARGET resumes a schedule, and runs it; what was halted goes on by: provost signal CONT TARGET",
+    ),
     (
         &["remote", "remotes", "login", "connect"],
         "another machine's service is described in [remote.NAME] of the configuration; then: provost -H NAME list",

@@ -24,9 +24,11 @@ Usage: provost audit [OPTIONS] [WORD]
 
 A line for every command that changes something or reads output or the environment, over either listener,
 and for every refusal and failed login: number, time, who asked, what for, and what came of it. Refusals
-that repeat are counted in the line of the first; --since and --limit go by the last. What changes files
-alone, as user and cert do, is on no record. With WORD, only lines that hold it: a process, a user. It is
-kept for 90 days ([history] keep_audit).
+that repeat are counted in the line of the first: --since TIME and --limit go by the last, --since NUMBER
+leaves out what is counted further up. What update and scale read first is refused as that. Who is turned
+away unknown, with a revoked certificate or as a local user without a role, is in 'provost output
+provost.gateway' at most, and what changes files alone, as user and cert do, is nowhere. With WORD, only
+lines that hold it: a process, a user. It is kept for 90 days ([history] keep_audit).
 
 Options:
       --since WHERE          Lines after this number, or from a time on: 10m ago, 2026-01-31T12:00:00Z;

@@ -126,7 +126,8 @@ fn parse(arguments: &mut Arguments) -> Result<CertArgs, Error> {
         Some("revoke") => {
             let files: Vec<_> = files(arguments);
             if files.is_empty() && !arguments.shared.help {
-                return Err(arguments.usage("'cert revoke' needs a certificate".into()));
+                return Err(Error::usage("'cert revoke' needs a certificate")
+                    .hint("its file, or the name of the client: provost cert revoke ann"));
             }
             Ok(CertArgs::Revoke { dir, files })
         }

@@ -30,7 +30,7 @@ const SAME: [(&[&str], &str); 22] = [
 ];
 /// Options that these commands do not have, and how it is done with them. `{command}` and `{option}` stand
 /// for what was written.
-const OTHERWISE: [(&[&str], &[&str], &str); 25] = [
+const OTHERWISE: [(&[&str], &[&str], &str); 26] = [
     (
         &["why", "output", "history"],
         &["--all", "-a"],
@@ -78,6 +78,7 @@ const OTHERWISE: [(&[&str], &[&str], &str); 25] = [
         "where they are: provost show TARGET, as log, or status --json, as log_files",
     ),
     (&["history"], &["--since"], "--limit N shows the last N"),
+    (&["status", "why"], &["--run"], "how each run ended: provost history TARGET"),
     (&["history"], &["--run"], "it is of all runs; the output of one: provost logs --run N TARGET"),
     (&["audit"], &["--user", "--who", "-u"], "the name stands alone: provost audit NAME"),
     (&["events", "history", "audit", "schedule"], &["--count", "--lines"], "here that is -n N"),

@@ -1,6 +1,7 @@
 //! `provost logs`: lines of processes from their files and from what is kept, as one, in order of time.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -275,7 +276,8 @@ fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
     } else if is_empty && args.wanted.is_all() && args.tail != Some(0) && !session.is_json() {
         let unread = definitions.iter().map(|definition| &definition.process);
         for process in unread.filter(|process| process.log_files.is_empty()) {
-            tell_empty(&mut client, process, session.out.is_terminal() || args.run.is_some())?;
+            let run = sources.iter().find(|source| source.id == process.id).and_then(|source| source.run);
+            tell_empty(&mut client, process, run.as_ref(), session.out.is_terminal())?;
         }
     }
     session.out.flush();
@@ -294,8 +296,10 @@ fn definitions(client: &mut Client, targets: &[String], is_remote: bool) -> Resu
     }
     let known: Vec<_> = items.into_iter().filter_map(|item| item.process).collect();
     if known.iter().any(|process| !process.log_files.is_empty()) {
+        let can_read = || known.iter().flat_map(|p| &p.log_files).any(|path| File::open(path).is_ok());
         let why = match is_remote {
             true => "they are read on that machine".to_owned(),
+            false if !can_read() => "they are not readable for you".to_owned(),
             false => match client.definitions(targets.to_vec()) {
                 Err(e) if e.code == Code::Refused => e.message,
                 definitions => return definitions,

@@ -86,7 +86,7 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
     let (kind, named) = (args.kind, target.clone());
     let run = args.run.map(|which| Run::of_target(&mut client, &target, which)).transpose()?;
     let mut chunks = client.output(Output { target, kind: args.kind })?;
-    if let Some(run) = run {
+    if let Some(run) = &run {
         run.cut(&mut chunks);
     }
     let is_empty = chunks.is_empty() && kind == StreamKind::Both;
@@ -96,7 +96,7 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
     if is_empty && !session.is_json() {
         let process = client.status(vec![named])?.pop().and_then(|item| item.process);
         if let Some(process) = process {
-            tell_empty(&mut client, &process, session.out.is_terminal() || args.run.is_some())?;
+            tell_empty(&mut client, &process, run.as_ref(), session.out.is_terminal())?;
         }
     }
     if session.is_json() {
@@ -107,21 +107,27 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
     Ok(0)
 }
 
-/// Says why there is no output, where that is not only because there was none. Output is kept as long as
-/// there is the service; a log file outlives it.
-pub fn tell_empty(client: &mut Client, process: &Process, is_always: bool) -> Result<(), Error> {
+/// Says why there is no output of a process, or of a run of it, where that is not only because there was
+/// none. Output is kept as long as there is the service; a log file outlives it.
+pub fn tell_empty(
+    client: &mut Client,
+    process: &Process,
+    run: Option<&Run>,
+    is_terminal: bool,
+) -> Result<(), Error> {
     let label = process.label();
     if process.run == 0 {
         return Ok(());
     }
-    if process.started_at < Some(client.service()?.started_at) {
+    let what = run.map_or_else(|| label.clone(), |run| format!("run {} of {label}", run.number));
+    if run.map_or(process.started_at, |run| run.since) < Some(client.service()?.started_at) {
         let how = match process.log_files.is_empty() {
             true => "'log' in its section, or --log, keeps it in a file".to_owned(),
             false => format!("its log file is read by: provost logs {label}"),
         };
-        stdout::notice(&format!("what {label} printed under the service before is not kept; {how}"));
-    } else if is_always {
-        stdout::notice(&format!("{label} has printed nothing that is kept"));
+        stdout::notice(&format!("what {what} printed under the service before is not kept; {how}"));
+    } else if is_terminal || run.is_some() {
+        stdout::notice(&format!("{what} has printed nothing that is kept"));
     }
     Ok(())
 }

@@ -139,7 +139,10 @@ fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
         .map(|change| change.setting.as_str())
         .collect();
     if !waiting.is_empty() {
-        stdout::notice(&format!("{} holds from the next start of the service on", waiting.join(", ")));
+        stdout::notice(&format!(
+            "{} holds from the next start of the service on, which an upgrade is not",
+            waiting.join(", ")
+        ));
     }
     Ok(say(session, &changes, &said))
 }

@@ -33,13 +33,14 @@ impl FromStr for Which {
 /// From where to where its output goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
+    pub number: u64,
     /// The first byte of the latest run; none: it is another one.
     offset: Option<u64>,
     /// The first byte of the latest run; none: it is that one. What a run says at once may have come before
     /// its start was on record.
     end: Option<u64>,
     /// From when on; none: it has not begun to execute.
-    since: Option<Timestamp>,
+    pub since: Option<Timestamp>,
     /// Before when: another one was started then.
     before: Option<Timestamp>,
 }
@@ -76,7 +77,7 @@ impl Run {
         let before = started.iter().find(|(run, _)| *run > number).map(|(_, at)| *at);
         let latest = Some(process.run_output_start);
         let (offset, end) = if is_latest { (latest, None) } else { (None, latest) };
-        Ok(Self { offset, end, since, before })
+        Ok(Self { number, offset, end, since, before })
     }
 
     /// Whether a line of this time is of this run. One whose time is not known is of none.
@@ -122,7 +123,13 @@ mod tests {
 
     #[test]
     fn output_is_of_the_run_that_was_there() {
-        let run = Run { offset: None, end: None, since: Some(Timestamp(10)), before: Some(Timestamp(20)) };
+        let run = Run {
+            number: 1,
+            offset: None,
+            end: None,
+            since: Some(Timestamp(10)),
+            before: Some(Timestamp(20)),
+        };
         let of: Vec<_> = [9, 10, 19, 20].iter().map(|&at| run.has(Some(Timestamp(at)))).collect();
         assert_eq!((of, run.has(None)), (vec![false, true, true, false], false));
         let chunk = |offset, at| Chunk {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::applied;
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::{Counts, in_order, judge, report_states, tell_late};
+use crate::cli::batch::{Counts, in_order, judge, report_states, settled, tell_late};
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
@@ -213,7 +213,8 @@ fn start_again(client: &mut Client, targets: Vec<String>, session: &mut Session)
     let asked = Timestamp::now();
     let is_far = session.remote.is_given();
     let before = if is_far && !session.is_json() { client.status(targets.clone())? } else { Vec::new() };
-    let mut items = in_order(client.start_again(targets.clone())?, &targets);
+    let items = in_order(client.start_again(targets.clone())?, &targets);
+    let mut items = settled(client, items)?;
     let has_run_before = |p: &&Process| {
         let is_same = |then: &Process| (then.id, then.run, then.state) == (p.id, p.run, State::Running);
         let began_before = !is_far && p.started_at.is_some_and(|at| at < asked);

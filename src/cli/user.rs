@@ -122,7 +122,8 @@ fn run(args: UserArgs, session: &mut Session) -> Result<u8, Error> {
                 let line = format!("[grpc.user_roles] {name} = \"operator\"");
                 let then = "then 'provost reload'";
                 stdout::notice(&format!(
-                    "{name} may do nothing yet; add to the configuration: {line}; {then}"
+                    "{name} may do nothing yet; add to the configuration: {line}, and a role of the certificate in \
+                     [grpc.certificate_roles]; {then}"
                 ));
             }
         }

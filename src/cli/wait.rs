@@ -37,7 +37,13 @@ fn parse(arguments: &mut Arguments) -> Result<Wait, Error> {
                     "stopped" => Until::Stopped,
                     "running" => Until::Running,
                     "ready" => Until::Ready,
-                    other => return Err(values::bad(&option, other, "write stopped, running or ready")),
+                    other => {
+                        return Err(values::bad(
+                            &option,
+                            other,
+                            "write stopped, running or ready; its end is what is waited for without --for",
+                        ));
+                    }
                 }
             }
             "--timeout" => wait.timeout = Some(arguments.duration(&option)?),

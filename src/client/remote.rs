@@ -76,11 +76,16 @@ impl Remote {
             &self.host.name,
             clock::now_ms() + millis(TIMEOUT),
         )
-        .map_err(|e| match e.message.contains("of the server is not for") {
-            true => e.hint(
-                "use one of these names; or it is made for this one there: provost cert init --host NAME",
-            ),
-            false => e,
+        .map_err(|e| {
+            match e.message.strip_prefix("the certificate of the server ").unwrap_or_default() {
+                why if why.starts_with("is not for") => e.hint(
+                    "use one of these names; or it is made for this one there: provost cert init --host NAME",
+                ),
+                why if why.contains("wrong signature") || why.contains("authority that we do not know") => {
+                    e.hint("is 'ca' the ca.pem of that service? An administrator there has it")
+                }
+                _ => e,
+            }
         })?;
         let unreachable = |e: &dyn fmt::Display| {
             Error::new(Code::Unreachable, format!("cannot speak to the service at {self}: {e}"))
@@ -269,7 +274,10 @@ impl RemoteLink {
             (Fault::Broken(_), Some(Some(Ended::Refused(why)))) => {
                 let hint = match why.contains("revoked") {
                     true => "an administrator of that service makes another one",
-                    false => "'provost cert show FILE' tells its names and how long it is good",
+                    false => {
+                        "is it of that service's authority? 'provost cert show FILE' tells what is in it, 'provost output \
+                              provost.gateway' there, why"
+                    }
                 };
                 let e = format!("the service does not accept our certificate: {why}");
                 Fault::Final(Error::new(Code::Refused, e).hint(hint))

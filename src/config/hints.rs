@@ -21,7 +21,7 @@ const ELSEWHERE: [(&[&str], &str); 29] = [
     (&["stdout_logfile_maxbytes", "log_max_size", "max_size"], "log_size = \"50 MiB\""),
     (&["stdout_logfile_backups", "log_max_files", "max_files", "log_backups", "backups"], "log_keep = 5"),
     (&["cron", "cron_restart", "timer", "on_calendar", "oncalendar"], "schedule = \"0 3 * * *\""),
-    (&["timezone", "time_zone", "tz"], "schedule_zone = \"Europe/Berlin\""),
+    (&["timezone", "time_zone", "tz"], "schedule_zone = \"REGION/CITY\""),
     (&["uid", "username", "run_as", "runas"], "user = \"NAME\""),
     (&["gid"], "group = \"NAME\""),
     (&["startsecs", "min_uptime"], "reset_after = \"10s\""),
@@ -44,7 +44,7 @@ const ELSEWHERE: [(&[&str], &str); 29] = [
     (&["autorestart", "restart_policy", "respawn"], "restart = \"always\", \"on-failure\" or \"never\""),
     (&["startretries", "retries", "restart_max", "max_restart"], "max_restarts = 10"),
     (&["exec", "cmd", "script", "program", "args", "execstart"], "command = [\"PROGRAM\", \"ARGUMENT\"]"),
-    (&["numprocs", "replicas", "count"], "instances = 3"),
+    (&["numprocs", "replicas", "count"], "instances = N"),
     (&["secrets", "mask"], "redact = ['password=\\S+'], for what is printed"),
 ];
 /// What is no key, and how it is done.

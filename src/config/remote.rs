@@ -25,7 +25,7 @@ fn remote(section: &mut Section<'_>) -> Result<RemoteSettings, Error> {
     let host = section.required("host")?;
     let parsed = host.value.parse::<Host>().map_err(|e| section.bad(&host, &e.message).hint(e.hint))?;
     let mut path = |key: &'static str| -> Result<PathBuf, Error> {
-        section.path(key)?.ok_or_else(|| section.error(&format!("{} needs '{key}'", section.title())))
+        section.path(key)?.ok_or_else(|| section.lacks(key))
     };
     let (certificate, key, ca) = (path("certificate")?, path("key")?, path("ca")?);
     let files = Files { certificate, key, ca, crl: section.path("crl")? };

@@ -150,17 +150,20 @@ impl<'a> Section<'a> {
     /// Text that must be there.
     pub fn required(&mut self, key: &'static str) -> Result<At<Cow<'a, str>>, Error> {
         let text = self.text(key)?;
-        text.ok_or_else(|| {
-            let what = if self.title.is_empty() { "the file" } else { &self.title };
-            let there: Vec<_> = self.table.keys().map(|key| key.get_ref().to_string()).collect();
-            let near = hints::instead_of(key, &there);
-            let near = near.map(|near| format!("; did you mean that by {}?", quoted(&near)));
-            let e = self.error(&format!("{what} needs '{key}'{}", near.unwrap_or_default()));
-            match hints::example(key) {
-                Some(example) => e.hint(format!("write {example}")),
-                None => e,
-            }
-        })
+        text.ok_or_else(|| self.lacks(key))
+    }
+
+    /// The error that this key has to be there.
+    pub fn lacks(&self, key: &str) -> Error {
+        let what = if self.title.is_empty() { "the file" } else { &self.title };
+        let there: Vec<_> = self.table.keys().map(|key| key.get_ref().to_string()).collect();
+        let near = hints::instead_of(key, &there);
+        let near = near.map(|near| format!("; did you mean that by {}?", quoted(&near)));
+        let e = self.error(&format!("{what} needs '{key}'{}", near.unwrap_or_default()));
+        match hints::example(key) {
+            Some(example) => e.hint(format!("write {example}")),
+            None => e,
+        }
     }
 
     /// A path; one that is not absolute begins where the file is.

@@ -278,7 +278,10 @@ fn wrong(what: &str, path: &Path, why: &str) -> Error {
     let shown = quoted(&path.to_string_lossy());
     let e = Error::usage(format!("cannot use the {what} {shown}: {why}"));
     match what {
-        _ if what != LISTS && !path.exists() => e.hint("'provost cert init' makes what is needed"),
+        LISTS if !path.exists() => {
+            e.hint("'provost cert revoke' makes the first one: leave 'crl' out until then")
+        }
+        _ if !path.exists() => e.hint("'provost cert init' makes what is needed"),
         CERTIFICATE | AUTHORITIES if path.is_file() => e.hint(
             "'provost cert show FILE' tells what is in a file, 'provost cert init' makes what is needed",
         ),

@@ -146,6 +146,10 @@ fn who_stops_with_another_is_told() {
     assert_eq!(service.cli(&["restart", "web"]).expect(0).err().matches("goes with it").count(), 0);
     let said = on_terminal(&service, 120, "stop db").expect(0).out();
     assert!(said.contains("web goes with it: "), "{said}");
+    // Who is started with it is not shown as at rest.
+    service.ok(&["stop", "web"]);
+    let said = service.ok(&["start", "web"]);
+    assert!(!said.contains("db (stopped)"), "{said}");
 }
 
 #[test]
@@ -240,7 +244,7 @@ fn a_run_of_which_nothing_is_kept_is_no_silence_in_a_pipe() {
     service.cli(&["wait", "quiet"]).expect(0);
     let run = service.cli(&["output", "--run", "last", "quiet"]);
     assert_eq!(run.expect(0).out(), "");
-    assert!(run.err().contains("quiet has printed nothing that is kept"), "{run:?}");
+    assert!(run.err().contains("run 1 of quiet has printed nothing that is kept"), "{run:?}");
     assert_eq!(service.cli(&["output", "quiet"]).expect(0).err(), "", "a script that reads all is not told");
     // What was there is another matter.
     service.start(&["--name", "job", "--schedule", "@yearly", "--", "echo", "says"]);
@@ -256,11 +260,17 @@ fn a_run_of_which_nothing_is_kept_is_no_silence_in_a_pipe() {
         &["output", "--run", "1", "job"],
     ] {
         let said = service.cli(args).expect(0).err();
-        assert!(
-            said.contains("what job printed under the service before is not kept; 'log' in its"),
-            "{said}"
-        );
+        let what = if args.contains(&"--run") { "run 1 of job" } else { "job" };
+        let gone = format!("what {what} printed under the service before is not kept; 'log' in its");
+        assert!(said.contains(&gone), "{said}");
     }
+    service.ok(&["start", "job"]);
+    wait::until("its second run has ended", LATER, || {
+        let job = service.status_json("job");
+        job["run"] == 2 && job["state"] == "scheduled"
+    });
+    let said = service.cli(&["logs", "--run", "1", "job"]).expect(0).err();
+    assert!(said.contains("what run 1 of job printed under the service before is not kept"), "{said}");
 }
 
 #[test]
@@ -333,6 +343,10 @@ fn a_key_that_has_to_be_there_is_found_by_what_others_call_it() {
         ("[grpc]\nbind = '127.0.0.1:1'\n", "needs 'listen'; did you mean that by 'bind'?"),
         ("[grpc]\nlisen = '127.0.0.1:1'\n", "needs 'listen'; did you mean that by 'lisen'?"),
         ("[remote.lab]\naddress = 'lab:7443'\n", "needs 'host'; did you mean that by 'address'?"),
+        (
+            "[remote.lab]\nhost = 'lab:7443'\ncert = 'ann.pem'\n",
+            "needs 'certificate'; did you mean that by 'cert'?",
+        ),
     ] {
         fs::write(&path, text).expect("it is ours");
         let said = service.cli(&["config", "check", &path]).expect(2).err();

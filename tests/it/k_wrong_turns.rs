@@ -251,6 +251,9 @@ fn words_that_do_something_else_here_are_answered() {
     assert!(hint(&service, &["env", "get", "A"], 2).contains("'provost env' lists them"));
     service.ok(&["start", "--name", "worker", "--instances", "2", "--", "sleep", "88007"]);
     assert!(hint(&service, &["status", "workers"], 4).contains("'worker-*'"));
+    assert!(hint(&service, &["resume", "web"], 2).contains("provost start TARGET resumes a schedule"));
+    assert!(hint(&service, &["why", "--run", "2", "web"], 2).contains("provost history TARGET"));
+    assert!(hint(&service, &["cert", "revoke"], 2).contains("provost cert revoke ann"));
     assert!(hint(&service, &["audit", "--user", "ann"], 2).contains("provost audit ann"));
     assert!(hint(&service, &["remote", "add", "lab"], 2).contains("[remote.NAME]"));
     assert!(hint(&service, &["serve", "--check"], 2).contains("provost config check"));

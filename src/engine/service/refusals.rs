@@ -14,9 +14,9 @@ const LINES_MAX: usize = 1000;
 /// How many other things, or names at a login, one line tells of.
 const OTHERS_MAX: usize = 8;
 
-/// Who was refused what, as the first word has it: an endless number of targets makes no endless number of
-/// lines.
-type Key = (String, String);
+/// Who was refused what, as the first word has it, and for want of which role: an endless number of targets
+/// makes no endless number of lines.
+type Key = (String, String, String);
 
 /// The refusals of the last minutes.
 #[derive(Debug, Default)]
@@ -69,7 +69,8 @@ impl Refusals {
 /// None: it is no refusal.
 fn key(who: &str, note: &Note) -> Option<Key> {
     let verb = note.what.split(' ').next().unwrap_or_default();
-    note.result.starts_with(REFUSED).then(|| (who.to_owned(), verb.to_owned()))
+    let role = note.result.strip_prefix(REFUSED)?.split_once(" may not ").map_or("", |_| &note.result);
+    Some((who.to_owned(), verb.to_owned(), role.to_owned()))
 }
 
 #[cfg(test)]
@@ -105,6 +106,8 @@ mod tests {
         // Others, other things, and what is no refusal have lines of their own; so has what comes later.
         assert_eq!(refusals.repeated("olga", &stop(1), Timestamp(1)), None);
         assert_eq!(refusals.repeated("vera", &note("remove web", "refused: no"), Timestamp(1)), None);
+        let other_role = note("stop web", "refused: operator may not stop");
+        assert_eq!(refusals.repeated("vera", &other_role, Timestamp(1)), None);
         assert_eq!(refusals.repeated("vera", &note("stop web", "done"), Timestamp(1)), None);
         assert_eq!(refusals.repeated("vera", &stop(1), Timestamp(WINDOW_MS)), None);
     }
