@@ -226,6 +226,7 @@ fn a_client_that_is_refused_learns_why() {
     refused(with(&["--ca", "~/ca.pem", "list"]), 2, &["write the whole path"]);
     refused(with(&["config", "show"]), 2, &["an administrator does it there"]);
     // Who may not change a process learns that, not how it is done.
+    gateway.service().start(&["--name", "web", "--", "sleep", "1000"]);
     let operator = |more: &[&str]| gateway.command(User::Operator, more);
     refused(operator(&["scale", "web", "2"]), 6, &["that needs admin"]);
     refused(operator(&["reload"]), 6, &["not reloaded", "an administrator of that service does it"]);
