@@ -31,7 +31,7 @@ const ANSWERS: [(&[&str], &str); 34] = [
     ),
     (
         &["remote", "remotes", "login", "connect"],
-        "another machine's service is described in [remote.NAME] of the configuration; then: provost -H NAME list",
+        "another machine's service is described in [remote.NAME] of the configuration; then: provost list -H NAME",
     ),
     (
         &["diff", "plan"],
