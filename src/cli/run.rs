@@ -124,7 +124,8 @@ fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {
     }
     let has_hook = args.spec.hooks.get(When::PreStart).is_some();
     let since = match &held {
-        None => Some(Since::Start),
+        // Not what is kept by then: what is lost before the first look is missed, too.
+        None => Some(Since::Offset(0)),
         Some(held) if has_hook => Some(Since::Offset(held.process.output_end)),
         Some(_) => None,
     };

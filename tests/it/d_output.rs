@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
+use serde_json::Value;
 
 use crate::harness::{LATER, Options, Output, Running, SOON, Service, cli, fixture, procfs, wait};
 
@@ -328,7 +329,8 @@ fn missed_output_is_an_exit_code() {
         let mut run = run.spawn().expect("it is there");
         // Nobody reads until all of it was written.
         wait::until("it has ended", LATER, || {
-            service.list_json().iter().any(|p| p["name"] == "web" && p["state"] == "stopped")
+            let has_ended = |p: &Value| p["name"] == "web" && p["state"] == "stopped" && p["run"] == 1;
+            service.list_json().iter().any(has_ended)
         });
         let mut read = Vec::new();
         run.stdout.take().expect("piped").read_to_end(&mut read).expect("it ends");
@@ -336,6 +338,16 @@ fn missed_output_is_an_exit_code() {
         assert_eq!(run.wait().expect("it is ours").code(), Some(expected));
         service.ok(&["remove", "web"]);
     }
+}
+
+/// A hook has printed more than is kept before the command can look.
+#[test]
+fn what_was_lost_before_the_first_look_is_an_exit_code_too() {
+    let service = Service::new();
+    let hook = ["--pre-start", "head -c 2000000 /dev/zero"];
+    let run = service.cli(&[&["run", "--output-limit", "64k"], &hook[..], &["--", "true"]].concat());
+    assert!(run.expect(122).err().contains("bytes were missed"), "{}", run.err());
+    assert!(run.stdout.len() < 2_000_000);
 }
 
 /// Reads what a command prints, from here on, and how it ends.
