@@ -236,7 +236,7 @@ fn tell_at_rest(client: &mut Client, wanted: &[Wanted], session: &Session) -> Re
         if process.state == State::Failed {
             let next = format!("'provost why {label}' tells why, 'provost start {label}' tries it again");
             stdout::notice(&format!("{label} has failed: {next}"));
-        } else if process.schedule.is_on() && process.state.is_at_rest() && process.next_run_at.is_none() {
+        } else if process.is_suspended() {
             let how = format!("'provost start {label}', which also runs it at once, resumes it");
             stdout::notice(&format!("the schedule of {label} is suspended, and stays so: {how}"));
         } else if spec.autostart != Some(false) && was_stopped(&process) {

@@ -15,7 +15,7 @@ use crate::wire::reply::Item;
 use crate::wire::request::Until;
 use crate::wire::time::Timestamp;
 
-/// How often one is looked at that seems to wait for what does not come.
+/// How often one is looked at again that seems to wait for what does not come.
 const LOOKS_MAX: usize = 10;
 
 /// What a command has to say about a process.
@@ -132,7 +132,8 @@ pub fn judge<'a>(item: &'a Item, counts: &mut Counts) -> Option<&'a Process> {
     item.process.as_ref()
 }
 
-/// The same when those that were started with them are on their way: an answer may have come before.
+/// The items, looked at again while what they require seems to be at rest: an answer may come before those
+/// have begun that are started with them.
 pub fn settled(client: &mut Client, mut items: Vec<Item>) -> Result<Vec<Item>, Error> {
     for _ in 0..LOOKS_MAX {
         let blocked = |item: &Item| item.process.as_ref().filter(|p| p.is_blocked).map(|p| p.id);

@@ -5,13 +5,11 @@ use std::collections::HashMap;
 use crate::cli::session::Session;
 use crate::cli::{stdout, text};
 use crate::client::Client;
+use crate::wire::event::CAUSE_DEPENDENCY;
 use crate::wire::process::{Process, State};
 use crate::wire::reply::Item;
 use crate::wire::request::List;
 use crate::wire::time::Timestamp;
-
-/// What the cause of a process begins with that follows another one, whose name is behind it.
-const FOLLOWS: &str = "dependency ";
 
 /// Says on standard error who has gone with those of the answer. A program may ask for events.
 pub fn tell_followers(session: &Session, client: &mut Client, items: &[Item]) {
@@ -32,7 +30,7 @@ fn followers<'a>(changed: impl Iterator<Item = &'a Process>, all: &'a [Process])
     let mut found = Vec::new();
     loop {
         let follows = |process: &&Process| {
-            let whom = process.cause.strip_prefix(FOLLOWS).and_then(|name| known.get(name));
+            let whom = process.cause.strip_prefix(CAUSE_DEPENDENCY).and_then(|name| known.get(name));
             whom.is_some_and(|whom| !known.contains_key(&process.label()) && has_gone(process, whom))
         };
         let new: Vec<_> = all.iter().filter(follows).collect();

@@ -161,7 +161,7 @@ fn state(p: &Process, now: Timestamp) -> String {
             let until = p.next_run_at.map(|at| text::until(at, now)).unwrap_or_default();
             format!("scheduled, in {until}")
         }
-        (state, _, _) if state.is_at_rest() && p.schedule.is_on() && p.next_run_at.is_none() => {
+        (state, _, _) if p.is_suspended() => {
             format!("{}, suspended", state.name())
         }
         (state, _, _) => state.name().to_owned(),

@@ -275,7 +275,7 @@ pub fn state(process: &Process, now: Timestamp) -> String {
     }
     if process.state.is_at_rest() {
         facts.extend(process.next_run_at.map(|at| format!("next run in {}", until(at, now))));
-        if process.schedule.is_on() && process.next_run_at.is_none() {
+        if process.is_suspended() {
             facts.push("its schedule is suspended".to_owned());
         }
     }

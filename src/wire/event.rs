@@ -14,6 +14,10 @@ pub const STOPPED_WAITING: &str = "while it waited for its next attempt";
 /// The same of one with a schedule.
 pub const STOPPED_SCHEDULE: &str = "its schedule is suspended";
 
+/// What the cause begins with of what follows from the end of a process that it requires, whose name is
+/// behind it.
+pub const CAUSE_DEPENDENCY: &str = "dependency ";
+
 /// The cause of events that follow from what a new engine or service has found.
 pub const CAUSE_RECONCILER: &str = "reconciler";
 

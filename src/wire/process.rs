@@ -331,6 +331,12 @@ impl Process {
         self.name.as_ref().map_or_else(|| self.id.to_string(), |n| n.as_str().to_owned())
     }
 
+    /// Whether it has a schedule that does not run it: somebody has stopped it.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.state.is_at_rest() && self.schedule.is_on() && self.next_run_at.is_none()
+    }
+
     pub(in crate::wire) fn to_wire(&self) -> v1::Process {
         v1::Process {
             id: self.id.as_bytes().to_vec(),

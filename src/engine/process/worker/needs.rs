@@ -12,6 +12,7 @@ use crate::engine::process::worker::Worker;
 use crate::sys::clock;
 use crate::sys::poll::Waker;
 use crate::wire::error::{Code, Error};
+use crate::wire::event::CAUSE_DEPENDENCY;
 use crate::wire::hooks::When;
 use crate::wire::needs::OnDependency;
 use crate::wire::process::State;
@@ -144,7 +145,7 @@ impl Worker {
             standing.is_some_and(|s| s.run == *run && s.is_ready && !s.is_leaving)
         };
         let Some((name, _)) = self.bonds.seen.iter().find(|seen| !is_there(seen)).cloned() else { return };
-        let cause = cut(&format!("dependency {name}"));
+        let cause = cut(&format!("{CAUSE_DEPENDENCY}{name}"));
         match spec.needs.on_dependency {
             OnDependency::Restart => self.go(Ask::Restart { key: None }, &cause, None),
             OnDependency::Stop => self.go(Ask::Stop(StopOrder::default()), &cause, None),
