@@ -473,11 +473,13 @@ fn g25_a_client_that_is_stopped_is_dropped() {
     let client = gateway.background(User::Admin, &["stream", "still"]);
     wait::until("it is connected", SOON, || Footprint::now(before.pid).threads >= before.threads + 2);
     client.signal("STOP");
-    let took = wait::until("it is dropped", LATER, || {
-        let now = Footprint::now(before.pid);
+    let mut now = before;
+    let is_dropped = wait::holds_within(LATER, || {
+        now = Footprint::now(before.pid);
         now.threads <= before.threads && now.fds <= before.fds
     });
-    println!("dropped after {took:?}");
+    let fds = procfs::fds(before.pid);
+    assert!(is_dropped, "before {before:?}, now {now:?}: {fds:?}\n{}", gateway.log());
     assert!(client.is_running(), "it is only stopped");
     client.signal("KILL");
     before.expect_back(&gateway, 100);
