@@ -8,15 +8,11 @@ use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::suggest;
 use crate::cli::text;
-use crate::client::Client;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::{Process, State};
 use crate::wire::reply::Item;
 use crate::wire::request::Until;
 use crate::wire::time::Timestamp;
-
-/// How often one is looked at again that seems to wait for what does not come.
-const LOOKS_MAX: usize = 10;
 
 /// What a command has to say about a process.
 pub enum Expectation {
@@ -130,26 +126,6 @@ pub fn judge<'a>(item: &'a Item, counts: &mut Counts) -> Option<&'a Process> {
         counts.done();
     }
     item.process.as_ref()
-}
-
-/// The items, looked at again while what they require seems to be at rest: an answer may come before those
-/// have begun that are started with them.
-pub fn settled(client: &mut Client, mut items: Vec<Item>) -> Result<Vec<Item>, Error> {
-    for _ in 0..LOOKS_MAX {
-        let blocked = |item: &Item| item.process.as_ref().filter(|p| p.is_blocked).map(|p| p.id);
-        let ids: Vec<_> = items.iter().filter_map(blocked).collect();
-        if ids.is_empty() {
-            break;
-        }
-        let looked_at = client.status(ids.iter().map(ToString::to_string).collect())?;
-        let mut now: HashMap<_, _> =
-            looked_at.into_iter().filter_map(|item| item.process).map(|p| (p.id, p)).collect();
-        for item in &mut items {
-            let new = blocked(item).and_then(|id| now.remove(&id));
-            item.process = new.or(item.process.take());
-        }
-    }
-    Ok(items)
 }
 
 /// Says of what did not come in time what was waited for, and for how long.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::applied;
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::{Counts, in_order, judge, report_states, settled, tell_late};
+use crate::cli::batch::{Counts, in_order, judge, report_states, tell_late};
 use crate::cli::command::{Command, job};
 use crate::cli::others::tell_followers;
 use crate::cli::progress::{Progress, Until as Wanted};
@@ -87,7 +87,6 @@ fn restart(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
             let mut client = session.client_for(&mut args.targets)?;
             let progress = Progress::begin(session, &args.targets, Wanted::Ready);
             let items = in_order(client.restart(args.targets.clone())?, &args.targets);
-            let items = settled(&mut client, items)?;
             drop(progress);
             let Some(until) = wait else {
                 let counts = report_states(session, &items);

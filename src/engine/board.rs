@@ -93,6 +93,17 @@ impl Board {
         inner.standings.insert(id, standing);
     }
 
+    /// A start of it is ordered: nobody takes it for one at rest until it says itself how it stands.
+    pub fn is_to_start(&self, id: ProcessId) {
+        let mut inner = self.0.lock();
+        let at_rest = inner.standings.get(&id).filter(|past| past.state.is_at_rest());
+        if let Some(past) = at_rest {
+            let standing = Standing { state: State::Starting, is_blocked: false, ..past.clone() };
+            inner.wake(&standing);
+            inner.standings.insert(id, standing);
+        }
+    }
+
     /// It is no more.
     pub fn remove(&self, id: ProcessId) {
         let mut inner = self.0.lock();
@@ -268,6 +279,26 @@ mod tests {
         assert!(!watch.has_changed(), "it stands as it did");
         board.remove(db);
         assert!(watch.has_changed());
+    }
+
+    #[test]
+    fn who_is_about_to_start_is_not_at_rest_until_it_says_so() {
+        let board = Arc::new(Board::default());
+        let (web, db) = (ProcessId::new(), ProcessId::new());
+        let stopped = Standing { state: State::Stopped, is_blocked: true, ..standing("db", &[]) };
+        board.put(web, standing("web", &["db"]));
+        board.put(db, stopped.clone());
+        let watch = board.watch(web, Waker::for_this_thread());
+        assert!(watch.has_changed());
+        let state = || board.meant_by("db", web).remove(0);
+        board.is_to_start(db);
+        assert!(watch.has_changed() && state().state == State::Starting && !state().is_blocked);
+        board.put(db, stopped.clone());
+        assert!(watch.has_changed() && state() == stopped);
+        // It has begun by itself meanwhile.
+        board.put(db, standing("db", &[]));
+        board.is_to_start(db);
+        assert_eq!(state(), standing("db", &[]));
     }
 
     #[test]

@@ -20,6 +20,7 @@ impl Engine {
     pub(super) fn pull_up(&self, processes: &[Arc<Process>], asked: &Asked) {
         let mut seen: BTreeSet<ProcessId> = processes.iter().map(|p| p.id).collect();
         let mut left = processes.to_vec();
+        let mut to_start = Vec::new();
         while let Some(process) = left.pop() {
             let spec = process.spec();
             for name in spec.needs.requires.iter().chain(&spec.needs.wants) {
@@ -27,13 +28,18 @@ impl Engine {
                 for needed in needed.filter(|needed| seen.insert(needed.id)).collect::<Vec<_>>() {
                     let record = needed.record();
                     if record.state.is_at_rest() && !is_done(&record, &needed.spec()) {
-                        let (to, _) = unbounded();
-                        let answer = AnswerTo::new(to, 0, Waker::for_this_thread());
-                        needed.send(Msg::Ask { what: Ask::Start, cause: asked.cause.clone(), answer });
+                        self.context.board.is_to_start(needed.id);
+                        to_start.push(Arc::clone(&needed));
                     }
                     left.push(needed);
                 }
             }
+        }
+        // The board knows of all of them before the first one looks there.
+        for process in to_start {
+            let (to, _) = unbounded();
+            let answer = AnswerTo::new(to, 0, Waker::for_this_thread());
+            process.send(Msg::Ask { what: Ask::Start, cause: asked.cause.clone(), answer });
         }
     }
 
