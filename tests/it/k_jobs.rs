@@ -97,8 +97,13 @@ fn a_run_is_ended_alone_and_the_schedule_stays() {
     // Also where there is no run.
     service.ok(&["stop", "--keep-schedule", "nightly"]);
     assert_eq!(service.status_json("nightly")["next_run_at"], planned);
+    assert!(!service.ok(&["history", "nightly"]).contains("suspended"));
+    service.ok(&["start", "nightly"]);
+    service.until_state("nightly", "running");
     service.ok(&["stop", "nightly"]);
     assert_eq!(service.status_json("nightly")["next_run_at"], Value::Null);
+    let told = service.ok(&["history", "nightly"]);
+    assert!(told.contains("SIGTERM; its schedule is suspended"), "{told}");
 }
 
 #[test]

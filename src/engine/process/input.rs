@@ -50,6 +50,8 @@ pub struct StopOrder {
     pub no_kill: bool,
     /// What has a schedule keeps it: only its run ends.
     pub keep_schedule: bool,
+    /// Its schedule has run it so far, and does not any more.
+    pub suspends: bool,
     /// The service ends; a later one is to start it again.
     pub for_now: bool,
 }

@@ -425,7 +425,9 @@ impl Step<'_> {
         self.record.stop = self.stop_for(order, then);
         self.enter(State::Stopping);
         self.set_deadline(self.record.stop.timeout_ms);
-        self.add_event(EventKind::Stopping, &signal::name(self.record.stop.signal));
+        let signal = signal::name(self.record.stop.signal);
+        let detail = if order.suspends { format!("{signal}; {STOPPED_SCHEDULE}") } else { signal };
+        self.add_event(EventKind::Stopping, &detail);
         if self.record.pid.is_some() {
             self.send_stop_signal(Whom::All);
         }
@@ -437,6 +439,9 @@ impl Step<'_> {
         self.set_then(AfterStop::Rest);
         self.record.cause = cut(self.cause);
         self.record.stuck = false;
+        if order.suspends {
+            self.add_event(EventKind::Stopping, STOPPED_SCHEDULE);
+        }
         let wanted = self.stop_for(order, AfterStop::Rest);
         if self.record.stop.phase != StopPhase::Asked {
             self.kill();

@@ -464,8 +464,24 @@ fn what_has_a_schedule_rests_until_that_says() {
     sim.put(Input::Stop(for_now));
     sim.end(0);
     assert_eq!(sim.record.state, State::Scheduled);
-    // Suspended.
+    // Suspended while it runs, while it is being stopped, and at rest.
+    let suspending = StopOrder { suspends: true, ..StopOrder::default() };
+    let details = |transition: &Transition| -> Vec<String> {
+        transition.events.iter().map(|event| event.detail.clone()).collect()
+    };
+    sim.put(Input::Start);
+    sim.put(Input::Spawned { pid: 7 });
+    let suspended = sim.put(Input::Stop(suspending));
+    assert_eq!(details(&suspended), ["SIGTERM; its schedule is suspended"]);
+    let again = sim.put(Input::Stop(suspending));
+    assert_eq!(
+        (kinds(&again), details(&again)),
+        (vec![EventKind::Stopping], vec![STOPPED_SCHEDULE.to_owned()])
+    );
+    assert!(details(&sim.put(Input::Stop(StopOrder::default()))).is_empty());
+    sim.end(0);
     sim.record.next_run_at = None;
+    sim.record.state = State::Scheduled;
     let suspended = sim.put(Input::Stop(StopOrder::default()));
     assert_eq!((sim.record.state, kinds(&suspended)), (State::Stopped, vec![EventKind::Stopped]));
 }

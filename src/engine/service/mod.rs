@@ -219,7 +219,7 @@ fn order(r: &Stop) -> StopOrder {
         scope: r.scope,
         no_kill: r.no_kill,
         keep_schedule: r.keep_schedule,
-        for_now: false,
+        ..StopOrder::default()
     }
 }
 

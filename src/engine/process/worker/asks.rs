@@ -80,9 +80,10 @@ impl Worker {
                 self.apply(Input::Restart, cause);
                 Until::Running { run: run + 1 }
             }
-            Ask::Stop(order) => {
+            Ask::Stop(mut order) => {
                 let run = self.record.run;
                 if !order.for_now && !order.keep_schedule {
+                    order.suspends = self.record.next_run_at.is_some();
                     self.plan(None);
                 }
                 self.apply(Input::Stop(order), cause);
