@@ -1,10 +1,11 @@
 //! `provost start`: a new process, or what was stopped again.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::cli::applied;
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::{Counts, in_order, judge, report_states, settled, tell_late};
+use crate::cli::batch::{Counts, in_order, judge, report_states, tell_late};
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
@@ -136,7 +137,7 @@ fn run(args: StartArgs, session: &mut Session) -> Result<u8, Error> {
     let is_new = matches!(args.what, What::New { .. });
     let (mut counts, started) = match args.what {
         What::New { spec, instances } => {
-            let items = start_new(&mut client, *spec, instances)?;
+            let items = start_new(&mut client, *spec, instances, session)?;
             tell_new(&items, is_waited_for, session)
         }
         What::Again(mut targets) => {
@@ -178,16 +179,38 @@ fn run(args: StartArgs, session: &mut Session) -> Result<u8, Error> {
     }
 }
 
-fn start_new(client: &mut Client, spec: Spec, instances: Option<u32>) -> Result<Vec<Item>, Error> {
+fn start_new(
+    client: &mut Client,
+    spec: Spec,
+    instances: Option<u32>,
+    session: &Session,
+) -> Result<Vec<Item>, Error> {
     let ids: Vec<ProcessId> = (0..instances.unwrap_or(1)).map(|_| ProcessId::new()).collect();
     let numbering = if instances.is_some() { Numbering::Numbered } else { Numbering::Single };
     let command = spec.command.clone();
+    let at_rest = if session.is_json() { Vec::new() } else { needed_at_rest(client, &spec) };
     let mut items =
         client.start(Start { spec, ids, numbering }).map_err(|e| suggest::shell(e, "start", &command))?;
+    for label in at_rest.iter().filter(|_| items.iter().any(|item| item.error.is_none())) {
+        stdout::notice(&format!("{label} was stopped, and is started with it"));
+    }
     for item in &mut items {
         item.error = item.error.take().map(|e| suggest::shell(e, "start", &command));
     }
     Ok(items)
+}
+
+/// What it needs and what has to be started for that. Not who is in a group: that is not known here; and a job
+/// whose work is done stays so.
+fn needed_at_rest(client: &mut Client, spec: &Spec) -> Vec<String> {
+    let needs = spec.needs.requires.iter().chain(&spec.needs.wants).filter(|name| !name.starts_with('@'));
+    let needs: Vec<_> = needs.cloned().collect();
+    if needs.is_empty() || spec.schedule.is_on() {
+        return Vec::new();
+    }
+    let rests = |p: &Process| p.state.is_at_rest() && p.exit.is_none_or(|exit| exit.shell_code() != 0);
+    let processes = client.status(needs).unwrap_or_default().into_iter().filter_map(|item| item.process);
+    processes.filter(rests).map(|process| process.label()).collect()
 }
 
 /// Tells the UUIDs of those that were started; as JSON, the state of one that is waited for comes after that.
@@ -209,21 +232,18 @@ fn tell_new(items: &[Item], is_waited_for: bool, session: &mut Session) -> (Coun
 
 fn start_again(client: &mut Client, targets: Vec<String>, session: &mut Session) -> Result<Vec<Item>, Error> {
     let command = format!("provost start -- {}", text::quoted_command(&targets));
-    // By the clock, without asking for more; another machine has another clock.
-    let asked = Timestamp::now();
-    let is_far = session.remote.is_given();
-    let before = if is_far && !session.is_json() { client.status(targets.clone())? } else { Vec::new() };
-    let items = in_order(client.start_again(targets.clone())?, &targets);
-    let mut items = settled(client, items)?;
-    let has_run_before = |p: &&Process| {
-        let is_same = |then: &Process| (then.id, then.run, then.state) == (p.id, p.run, State::Running);
-        let began_before = !is_far && p.started_at.is_some_and(|at| at < asked);
-        p.state == State::Running
-            && (began_before || before.iter().filter_map(|item| item.process.as_ref()).any(is_same))
-    };
-    if !session.is_json() {
-        for process in items.iter().filter_map(|item| item.process.as_ref()).filter(has_run_before) {
-            stdout::notice(&format!("{} is running already: nothing was started", process.label()));
+    let before = if session.is_json() { Vec::new() } else { client.status(targets.clone())? };
+    let mut items = in_order(client.start_again(targets.clone())?, &targets);
+    let after: HashMap<_, _> =
+        items.iter().filter_map(|item| item.process.as_ref()).map(|p| (p.id, p)).collect();
+    for then in before.iter().filter_map(|item| item.process.as_ref()) {
+        let Some(now) = after.get(&then.id) else { continue };
+        if [then.state, now.state] == [State::Running; 2] && then.run == now.run {
+            stdout::notice(&format!("{} is running already: nothing was started", now.label()));
+        }
+        if let Some(at) = now.next_run_at.filter(|_| then.is_suspended()) {
+            let next = text::until(at, Timestamp::now());
+            stdout::notice(&format!("{} runs by its schedule again, next in {next}", now.label()));
         }
     }
     items = suggest::better_items(session, &items);

@@ -147,9 +147,11 @@ fn who_stops_with_another_is_told() {
     let said = on_terminal(&service, 120, "stop db").expect(0).out();
     assert!(said.contains("web goes with it: "), "{said}");
     // Who is started with it is not shown as at rest.
-    service.ok(&["stop", "web"]);
-    let said = service.ok(&["start", "web"]);
-    assert!(!said.contains("db (stopped)"), "{said}");
+    for _ in 0..10 {
+        service.ok(&["stop", "web", "db"]);
+        let said = service.ok(&["start", "web"]);
+        assert!(!said.contains("db (stopped)"), "{said}");
+    }
 }
 
 #[test]
@@ -212,6 +214,21 @@ fn a_stop_that_suspends_a_schedule_tells_what_does_not() {
     let said = service.cli(&["stop", "nightly"]).expect(0).err();
     assert!(said.contains("nightly does not run by its schedule until 'provost start nightly'"), "{said}");
     assert!(said.contains("--keep-schedule"), "{said}");
+    let said = service.cli(&["start", "nightly"]).expect(0).err();
+    assert!(said.contains("nightly runs by its schedule again, next in "), "{said}");
+    service.ok(&["stop", "--keep-schedule", "nightly"]);
+    assert_eq!(service.cli(&["start", "nightly"]).expect(0).err(), "");
+}
+
+#[test]
+fn a_new_process_tells_who_is_started_with_it() {
+    let service = Options::new().without_cgroups().start();
+    service.start(&["--name", "db", "--", "sleep", "88115"]);
+    service.ok(&["stop", "db"]);
+    let new = |name| service.cli(&["start", "--name", name, "--requires", "db", "--", "sleep", "88115"]);
+    let said = new("web").expect(0).err();
+    assert!(said.contains("db was stopped, and is started with it"), "{said}");
+    assert_eq!(new("api").expect(0).err(), "", "it runs by now");
 }
 
 #[test]
