@@ -68,12 +68,9 @@ fn run(AuditArgs { begin, limit, word }: AuditArgs, session: &mut Session) -> Re
             e.hint(format!("what {name} has asked for: provost audit {}", quoted(name).trim_matches('\'')))
         );
     }
-    let holds = |text: &str| word.as_ref().is_none_or(|word| text.contains(word.as_str()));
     // Who asks on this machine stands there by number.
     let local = if session.remote.is_given() { None } else { word.as_deref().and_then(uid_of) };
-    let is_by = |who: &str| {
-        local.is_some_and(|uid| who.starts_with(&format!("uid {uid} ")) || who == format!("uid {uid}"))
-    };
+    let is_meant = |line: &AuditLine| word.as_ref().is_none_or(|word| holds(line, word, local));
     let (mut since, from) = match begin {
         Begin::After(seq) => (seq, Timestamp(0)),
         Begin::At(at) => (0, at),
@@ -86,9 +83,7 @@ fn run(AuditArgs { begin, limit, word }: AuditArgs, session: &mut Session) -> Re
         let lines = client.audit(AuditLog { since, max: 0 })?;
         let Some(last) = lines.last() else { break };
         since = last.seq;
-        let is_wanted = |line: &AuditLine| {
-            line.last_at() >= from && (holds(&line.what) || holds(&line.who) || is_by(&line.who))
-        };
+        let is_wanted = |line: &AuditLine| line.last_at() >= from && is_meant(line);
         let wanted = lines.into_iter().filter(is_wanted);
         match limit {
             None => wanted.for_each(|line| tell(&line, session)),
@@ -104,6 +99,13 @@ fn run(AuditArgs { begin, limit, word }: AuditArgs, session: &mut Session) -> Re
     }
     kept.iter().for_each(|line| tell(line, session));
     Ok(0)
+}
+
+/// Whether a line is about this word. `uid`: of whom it is the name.
+fn holds(line: &AuditLine, word: &str, uid: Option<u32>) -> bool {
+    // The number of a program is meant only by who says so.
+    let who = line.who.split(" pid ").next().filter(|_| !word.contains("pid")).unwrap_or(&line.who);
+    line.what.contains(word) || who.contains(word) || uid.is_some_and(|uid| who == format!("uid {uid}"))
 }
 
 /// The number of a user of this machine.
@@ -131,6 +133,22 @@ fn sentence(line: &AuditLine) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_a_user_and_no_program() {
+        let who = "uid 1002 pid 731";
+        let line = AuditLine {
+            seq: 1,
+            at: Timestamp(1),
+            who: who.into(),
+            what: "stop web".into(),
+            result: Some("done".into()),
+        };
+        assert!(["1002", "uid 1002", "web", "pid 731", who].iter().all(|word| holds(&line, word, None)));
+        assert!(
+            !holds(&line, "731", None) && !holds(&line, "ann", Some(1000)) && holds(&line, "ann", Some(1002))
+        );
+    }
 
     #[test]
     fn a_line_tells_all() {
