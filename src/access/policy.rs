@@ -6,7 +6,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::module::ModuleCall;
 use crate::wire::provider::ProviderCall;
 use crate::wire::registry::Verb;
-use crate::wire::request::{EnvChange, Request};
+use crate::wire::request::Request;
 use crate::wire::role::Role;
 
 /// The least role that may ask this.
@@ -149,88 +149,13 @@ pub fn needs_for_own(request: &Request, own: Own) -> OwnRule {
     }
 }
 
-/// What the request does, as a verb: `stop`, `read the output`.
-#[must_use]
-pub fn verb(request: &Request) -> &'static str {
-    match request {
-        Request::Start(_) => "start a new process",
-        Request::StartAgain(_) => "start",
-        Request::Update(_) => "change how a process is run",
-        Request::Definitions(_) => "see or change how processes are run",
-        Request::Stop(_) => "stop",
-        Request::Restart(_) => "restart",
-        Request::Remove(_) => "remove",
-        Request::Signal(_) => "signal",
-        Request::Wait(_) => "wait",
-        Request::Status(_) => "ask for the status",
-        Request::List(_) => "list",
-        Request::Output(_) | Request::Stream(_) | Request::Follow(_) => "read output",
-        Request::Hold(_) => "have output wait",
-        Request::Env(change) if *change == EnvChange::default() => "see the environment",
-        Request::Env(_) => "change the environment",
-        Request::Events(_) => "read events",
-        Request::AuditLog(_) => "read the audit",
-        Request::Note(_) => "put a note into the audit",
-        Request::Service => "ask about the service",
-        Request::Upgrade(_) => "upgrade the service",
-        Request::Health => "ask how the service is",
-        Request::Host => "run the host of providers",
-        Request::GrpcListener => "take the socket for gRPC",
-        Request::GatewaySetup { .. } => "take what the gateway works with",
-        Request::Reload => "reload the configuration",
-        Request::GrpcProbe(_) => "probe by gRPC",
-        Request::Module(call) => match call {
-            ModuleCall::List | ModuleCall::Connections | ModuleCall::Expected => "list modules",
-            ModuleCall::Call(_) | ModuleCall::Batch(_) => "call a module",
-            ModuleCall::Canary(CanaryCall::Status(_)) => "see canaries of modules",
-            ModuleCall::Canary(CanaryCall::Start(_)) => "start a canary of modules",
-            ModuleCall::Canary(CanaryCall::Abort(_)) => "abort a canary of modules",
-            ModuleCall::Drain { .. } => "drain a provider of modules",
-            ModuleCall::Allow(_) => "allow other types of a module",
-        },
-        Request::Announce(_) => "add events",
-        Request::Keep(_) => "have a document kept",
-        Request::Documents(_) => "read documents",
-        Request::Registry(call) => match &call.verb {
-            Verb::Show => "list the registry",
-            Verb::Register(_) => "register a provider",
-            Verb::Unregister => "unregister a provider",
-            Verb::Initialize => "initialize a provider",
-            Verb::Dispose => "dispose of a provider",
-            Verb::Start => "start a provider",
-            Verb::Stop => "stop a provider",
-            Verb::Restart => "restart a provider",
-            Verb::Replace => "replace a provider",
-            Verb::Reset => "reset a provider",
-            Verb::Health => "ask about a provider",
-            Verb::Hold(_) => "hold a circuit breaker",
-            Verb::Release => "release a circuit breaker",
-            Verb::ShutDown => "shut down the registry",
-            Verb::Discover(_) | Verb::Validate | Verb::Refresh(_) | Verb::StopRefresh => "discover providers",
-            Verb::Permit(_) | Verb::Report(_) | Verb::Chain(_) => "call a provider",
-            Verb::Monitor(_) | Verb::Unmonitor => "change how a provider is monitored",
-        },
-        Request::Provider(call) => match call.plain() {
-            ProviderCall::Start(..) => "start a provider",
-            ProviderCall::Fetch(..) => "fetch from a provider",
-            ProviderCall::Info(_) | ProviderCall::Health(_) => "ask about a provider",
-            ProviderCall::List(_) => "list providers",
-            ProviderCall::Stop(_) => "stop a provider",
-            ProviderCall::Reset(_) => "reset a provider",
-            ProviderCall::Replace(_) => "replace a provider",
-            ProviderCall::ShutDown(_) => "shut down providers",
-            ProviderCall::Louder(..) => "ask a provider",
-        },
-    }
-}
-
 /// Refuses what the role is not enough for, and says what would be.
 pub fn allow(role: Role, request: &Request) -> Result<(), Error> {
     let needed = needs(request);
     if role >= needed {
         return Ok(());
     }
-    let message = format!("{role} may not {}: that needs {needed}", verb(request));
+    let message = format!("{role} may not {}: that needs {needed}", request.verb());
     Err(Error::new(Code::Refused, message).hint(
         "docs/access.md has what each role may do; yours is the lower one of your certificate's and your \
              user's, or on this machine the highest of your groups'",
@@ -254,8 +179,8 @@ mod tests {
     use crate::wire::registration::Registration;
     use crate::wire::registry::{RegistryCall, Whom};
     use crate::wire::request::{
-        Events, Follow, List, Numbering, OutdatedRun, Output, Remove, Signal, Since, Start, Stop, Stream,
-        StreamKind, Update, Upgrade, Wait,
+        EnvChange, Events, Follow, List, Numbering, OutdatedRun, Output, Remove, Signal, Since, Start, Stop,
+        Stream, StreamKind, Update, Upgrade, Wait,
     };
     use crate::wire::spec::{Scope, Spec};
     use crate::wire::time::Timestamp;

@@ -336,7 +336,7 @@ impl Calls {
 
     /// Puts a refusal on record, whatever was asked for.
     fn note(&self, user: &User, request: &Request, why: &str, engine: &mut Engine) {
-        let what = request.on_record().unwrap_or_else(|| policy::verb(request).to_owned());
+        let what = request.on_record().unwrap_or_else(|| request.verb().to_owned());
         // A request that was sent ahead is not answered to this one.
         engine.rest();
         // Without the service there is nowhere to put it.

@@ -67,3 +67,4 @@ pub mod strings;
 pub mod time;
 pub mod upgrade;
 pub mod values;
+mod verb;

@@ -58,11 +58,10 @@ impl Engine {
     fn authorize_and_answer(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Answer {
         let who = Who::of(caller, envelope.on_behalf_of, system::euid())?;
         if let Err(e) = self.admit(caller, who.role, &envelope.request) {
-            let (what, result) = match envelope.request.on_record() {
-                Some(what) => (self.named(&what), format!("refused: {}", e.message)),
-                None => (asked_for(&e).to_owned(), format!("refused: {}", e.message)),
-            };
-            let note = Note { what: fit(&what), result: fit(&result) };
+            let request = &envelope.request;
+            let what =
+                request.on_record().map_or_else(|| request.verb().to_owned(), |what| self.named(&what));
+            let note = Note { what: fit(&what), result: fit(&format!("refused: {}", e.message)) };
             let what = note.what.clone();
             self.audited(who, what, Request::Note(note), None, replies)?;
             return Err(e.into());
@@ -204,12 +203,6 @@ impl Engine {
         let listener = listener.try_clone().map_err(|e| Error::failed("share the socket", &e))?;
         Ok(replies.share(Vec::new(), &[File::from(listener)])?)
     }
-}
-
-/// What a refusal is about, as it says so itself: `viewer may not read the audit: that needs admin`.
-fn asked_for(refusal: &Error) -> &str {
-    let verb = refusal.message.split_once(" may not ").map(|(_, verb)| verb);
-    verb.and_then(|verb| verb.split(':').next()).unwrap_or("ask")
 }
 
 fn order(r: &Stop) -> StopOrder {
