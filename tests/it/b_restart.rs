@@ -473,3 +473,30 @@ fn an_id_is_that_of_one_process() {
     assert_eq!(service.list_json().len(), 1);
     assert_eq!(service.below().len(), 1);
 }
+
+/// An operator who has mended what was wrong does not pay for the restarts before.
+#[test]
+fn a_restart_by_a_client_begins_to_count_anew() {
+    let service = Service::new();
+    service.start(&["--name", "db", "--", "sleep", "86301"]);
+    let policy = ["--restart", "always", "--max-restarts", "2", "--restart-delay", "0"];
+    service.start(&[&["--name", "web"], &policy[..], &["--requires", "db", "--", "sleep", "86301"]].concat());
+    let counted = || service.status_json("web")["window_restarts"].clone();
+    let die = |run: u64| {
+        service.ok(&["signal", "KILL", "web"]);
+        wait::until("it is back", SOON, || {
+            let now = service.status_json("web");
+            now["run"] == run && now["state"] == "running"
+        });
+    };
+    die(2);
+    assert_eq!(counted(), 1);
+    // One that follows another is none by a client.
+    service.ok(&["restart", "db"]);
+    wait::until("it has followed", SOON, || service.status_json("web")["run"] == 3);
+    assert_eq!(counted(), 1);
+    service.ok(&["restart", "web"]);
+    assert_eq!(counted(), 0);
+    (5..7).for_each(die);
+    assert_eq!((counted(), service.state("web")), (2.into(), "running".to_owned()));
+}

@@ -87,6 +87,13 @@ pub fn next(record: &Record, rules: &RestartRules, now: Now) -> Next {
     Next::Run { after_ms: delay_ms(rules, attempts, now.jitter).max(floor_ms) }
 }
 
+/// A client wants it to run: what was counted of earlier attempts is forgotten.
+pub fn begin_anew(record: &mut Record) {
+    record.attempts = 0;
+    record.window_restarts = 0;
+    record.memory_restarts = 0;
+}
+
 /// Counts a restart that was decided.
 pub fn count(record: &mut Record, rules: &RestartRules, now: Now) {
     if window_is_over(record, rules, now) {

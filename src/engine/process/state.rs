@@ -293,11 +293,8 @@ impl Step<'_> {
 
     // ---- what they lead to
 
-    /// A client asks for a start: what was counted of earlier attempts is forgotten.
     fn start_over(&mut self) {
-        self.record.attempts = 0;
-        self.record.window_restarts = 0;
-        self.record.memory_restarts = 0;
+        restart::begin_anew(self.record);
         self.start();
     }
 

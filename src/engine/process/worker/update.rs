@@ -9,6 +9,7 @@ use crate::engine::process::failure;
 use crate::engine::process::handle::{AnswerTo, Ask};
 use crate::engine::process::input::{Input, Rules};
 use crate::engine::process::prepare::Prepared;
+use crate::engine::process::restart;
 use crate::engine::process::waiting::{Until, Waiting};
 use crate::engine::process::worker::Worker;
 use crate::sys::clock;
@@ -32,6 +33,7 @@ impl Worker {
         let run = self.record.run;
         let until = match (outdated, self.record.state) {
             (OutdatedRun::Restart, State::Starting | State::Running) if self.record.outdated => {
+                restart::begin_anew(&mut self.record);
                 return self.go(Ask::Restart { key: None }, cause, Some(answer));
             }
             (OutdatedRun::Restart, State::Starting) => Until::Running { run },
