@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
@@ -86,11 +87,21 @@ impl Lines {
                     files.pop_back();
                 }
             }
+            // Their lines came before what is kept, and no later than the last of them was changed.
+            let newest = chunks.first().map(|chunk| chunk.at).into_iter().chain(changed_at(path)).min();
+            if newest.zip(since).is_some_and(|(newest, since)| newest < since) {
+                files.clear();
+            }
         } else if let Some(first) = chunks.first() {
             kept_from = Some(if is_first { Until::Before(first.at) } else { Until::Through(first.at) });
             kept.retain(|line| is_first || line.at > Some(first.at));
         }
         Ok(Self { files, open: None, format, kept_from, kept })
+    }
+
+    /// Whether lines of files are among them, and have no time.
+    pub fn are_timeless(&self) -> bool {
+        self.format == LogFormat::Raw && !self.files.is_empty()
     }
 
     /// The next line of a file.
@@ -162,6 +173,12 @@ impl Segment {
             Box::new(BufReader::with_capacity(64 << 10, file.take(self.len)))
         })
     }
+}
+
+/// When a file was last written to.
+fn changed_at(path: &Path) -> Option<Timestamp> {
+    let since = fs::metadata(path).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok().map(Timestamp)
 }
 
 /// How long the rest of a line is with which what is kept begins, in bytes, for both streams.

@@ -222,13 +222,6 @@ fn level_of(line: &[u8]) -> Option<usize> {
 fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client_for(&mut args.targets)?;
     let definitions = definitions(&mut client, &args.targets, session.remote.is_given())?;
-    if session.out.is_terminal() && (args.wanted.since.is_some() || args.wanted.until.is_some()) {
-        definitions.iter().filter(|d| is_timeless(d)).for_each(|d| {
-            let why =
-                "lines in its file have no time of their own (log_format = \"raw\"), but those that are kept";
-            stdout::notice(&format!("{}: {why}", d.process.label()));
-        });
-    }
     let mut shows = Shows::new(&definitions, &args, session);
     let (mut sources, mut ends) = (Vec::new(), Vec::new());
     for definition in &definitions {
@@ -240,6 +233,7 @@ fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
         let new = sources_of(definition, &chunks, &args.wanted);
         sources.extend(new.into_iter().map(|source| Source { run, ..source }));
     }
+    tell_timeless(&definitions, &sources, &args);
     let (mut last_ones, mut is_shown) = (VecDeque::new(), false);
     let mut show = |shown: (ProcessId, Line), session: &mut Session| match args.tail {
         Some(0) => {}
@@ -285,6 +279,27 @@ fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
         follow(&args, ends, &mut shows, session)?;
     }
     Ok(0)
+}
+
+/// Says where lines without a time stand among those that have one, as far as that is not to be seen.
+fn tell_timeless(definitions: &[Definition], sources: &[Source], args: &LogsArgs) {
+    let how = if args.wanted.since.is_some() || args.wanted.until.is_some() {
+        "all of them are shown"
+    } else if definitions.len() > 1 || args.timestamps {
+        "they stand before the others"
+    } else {
+        return;
+    };
+    for definition in definitions {
+        let id = definition.process.id;
+        if sources.iter().any(|source| source.id == id && source.run.is_none() && source.lines.are_timeless())
+        {
+            let label = definition.process.label();
+            stdout::notice(&format!(
+                "{label}: lines that are in its raw file alone have no time: {how}; with log_format = \"time\" new ones have"
+            ));
+        }
+    }
 }
 
 /// How processes are run, which tells how to read their log files. Where none can be read that is not asked

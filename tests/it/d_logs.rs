@@ -1,12 +1,12 @@
 //! Output in files: every byte once, whatever dies meanwhile; files that others take away; links; what stands
 //! in a line.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -120,6 +120,9 @@ fn d14_a_log_follows_no_link() {
         let refused = service.cli(&["start", "--name", "web", "--log", path, "--", "sleep", "80000"]);
         assert!(refused.expect(6).err().contains("cannot be written"), "{path}: {refused:?}");
     }
+    let missing = format!("{dir}/missing/log");
+    let refused = service.cli(&["start", "--log", &missing, "--", "true"]).expect(6).err();
+    assert!(refused.contains(&format!("make it: mkdir -p '{dir}/missing'")), "{refused}");
     service.cli(&["start", "--log", "../web", "--", "true"]).expect(2);
     // Swapped under way.
     let log = format!("{dir}/web.log");
@@ -416,6 +419,30 @@ fn files_and_what_is_kept_are_read_as_one() {
     service.serve_again();
     let shown = service.ok(&["logs", "timed"]);
     assert!(shown.lines().eq(&all), "{} lines after another begin of the service", shown.lines().count());
+}
+
+#[test]
+fn lines_without_a_time_are_not_taken_for_new_ones() {
+    let service = Service::new();
+    let log = service.scratch().file("raw.log");
+    service.start(&["--name", "web", "--log", &log, "--", "echo", "one"]);
+    until_lines(&log, 1);
+    service.end();
+    service.serve_again();
+    let hours_ago = |hours: u64| SystemTime::now() - Duration::from_secs(hours * 3600);
+    let file = File::options().append(true).open(&log).expect("it is ours");
+    file.set_modified(hours_ago(2)).expect("it is ours");
+    assert_eq!(service.ok(&["logs", "--since", "1h", "web"]), "", "its file has not changed since");
+    let since = service.cli(&["logs", "--since", "3h", "web"]);
+    assert_eq!(since.expect(0).out(), "one");
+    assert!(
+        since.err().contains("have no time: all of them are shown; with log_format = \"time\""),
+        "{since:?}"
+    );
+    let all = service.cli(&["logs", "--timestamps", "web"]);
+    assert_eq!(all.expect(0).out(), "- one");
+    assert!(all.err().contains("have no time: they stand before the others"), "{all:?}");
+    assert_eq!(service.cli(&["logs", "web"]).expect(0).err(), "");
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod render;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::context::Context;
@@ -30,7 +30,7 @@ use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::thread;
 use crate::wire::error::{Code, Error};
-use crate::wire::id::ProcessId;
+use crate::wire::id::{ProcessId, quoted};
 use crate::wire::receiver::Receiver;
 use crate::wire::spec::Spec;
 
@@ -141,8 +141,15 @@ pub fn check(context: &Context, table: &Table, spec: &Spec, id: ProcessId) -> Re
     }
     for path in paths(spec, id) {
         LogFile::open(&path, dir).map_err(|e| {
-            Error::new(Code::Refused, format!("the log {path} cannot be written: {e}"))
-                .hint("its directory has to be there, and no part of its path may be a symbolic link")
+            let parent = Path::new(&path).parent().unwrap_or(Path::new("/"));
+            let directory = quoted(&parent.to_string_lossy());
+            let (why, hint) = match e.kind() {
+                io::ErrorKind::NotFound => {
+                    (format!("there is no directory {directory}"), format!("make it: mkdir -p {directory}"))
+                }
+                _ => (e.to_string(), "no part of its path may be a symbolic link".to_owned()),
+            };
+            Error::new(Code::Refused, format!("the log {path} cannot be written: {why}")).hint(hint)
         })?;
     }
     Ok(())
