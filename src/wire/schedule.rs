@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use cronexpr::Crontab;
+use cronexpr::{Crontab, FallbackTimezoneOption, ParseOptions};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
@@ -220,8 +220,10 @@ impl Times {
         if fields.len() != 5 {
             return bad(&format!("has {} fields of five (a time zone stands beside it)", fields.len()));
         }
-        let zoned = format!("{} UTC", fields.join(" "));
-        let Ok(crontab) = cronexpr::parse_crontab(&zoned) else { return bad(&why_not(&zoned)) };
+        let crontab = match as_utc(&fields.join(" ")) {
+            Ok(crontab) => crontab,
+            Err(e) => return bad(&why_not(&e)),
+        };
         let kind = match (hour.starts_with('*'), zone.iana_name()) {
             (true, Some(name)) => {
                 let in_zone = cronexpr::parse_crontab(&format!("{} {name}", fields.join(" ")));
@@ -289,9 +291,17 @@ fn next_shown(crontab: &Crontab, shown: DateTime) -> Option<DateTime> {
     Some(crontab.find_next(as_utc).ok()?.datetime())
 }
 
+/// Fields of cron by the clock of UTC. By the name of that zone it would take data that minimal hosts do not
+/// have, and the gateway does not read.
+fn as_utc(fields: &str) -> Result<Crontab, cronexpr::Error> {
+    let mut options = ParseOptions::default();
+    options.fallback_timezone_option = FallbackTimezoneOption::UTC;
+    cronexpr::parse_crontab_with(fields, options)
+}
+
 /// What is wrong with fields, without the drawing of where.
-fn why_not(fields: &str) -> String {
-    let text = cronexpr::parse_crontab(fields).err().map(|e| e.to_string()).unwrap_or_default();
+fn why_not(e: &cronexpr::Error) -> String {
+    let text = e.to_string();
     let why = text.lines().last().unwrap_or_default().trim_start().trim_start_matches("^ ");
     format!("cannot be read: {why}")
 }

@@ -146,6 +146,20 @@ fn what_is_done_from_afar_is_done_as_at_home() {
     both.gateway.cli(User::Admin, &["reload"]).expect(0);
 }
 
+/// The gateway, through which they go, reads no file of the host: neither its time zones.
+#[test]
+fn a_job_is_defined_and_shown_from_afar_as_at_home() {
+    let both = Both::start();
+    for (name, when) in [("nightly", "0 3 * * *"), ("often", "*/5 * * * *"), ("every", "@every 10m")] {
+        both.gateway.cli(User::Admin, &["start", "--name", name, "--schedule", when, "--", "true"]).expect(0);
+        both.same(&["show", name], 0);
+    }
+    both.same(&["schedule", "next", "nightly"], 0);
+    both.gateway.cli(User::Admin, &["update", "nightly", "--schedule", "0 4 * * *"]).expect(0);
+    both.same(&["export", "*"], 0);
+    both.alike(&["start", "--schedule", "0 25 * * *", "--", "true"], 2);
+}
+
 #[test]
 fn a_name_in_the_configuration_is_a_service() {
     let gateway = Gateway::start();
@@ -171,6 +185,10 @@ fn a_name_in_the_configuration_is_a_service() {
     let there = ask(&["-H", "lab", "list"]);
     assert_eq!(there.expect(0).out(), gateway.service().ok(&["list"]));
     assert!(there.err().contains("[remote.lab] has no 'crl'"), "{there:?}");
+    let named = format!("{home}/provost/provost.toml");
+    let text = fs::read_to_string(&named).expect("it is ours");
+    fs::write(&named, format!("{text}crl = \"none\"\n")).expect("it is ours");
+    assert_eq!(ask(&["-H", "lab", "list"]).expect(0).err(), "");
     ask(&["--remote", "lab", "stop", "web"]).expect(0);
     // So is the password that is said for this command.
     let mut other = Command::new(binary());
