@@ -66,6 +66,11 @@ fn parse(arguments: &mut Arguments) -> Result<ConfigArgs, Error> {
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--set" => only = Which::Set,
+            "--config" | "--file" => {
+                return Err(arguments
+                    .unknown(&option)
+                    .hint("the file stands alone: provost config check FILE"));
+            }
             _ => return Err(arguments.unknown(&option)),
         }
     }
@@ -171,6 +176,7 @@ fn check_alone(file: Option<PathBuf>, session: &mut Session) -> Result<u8, Error
     })?;
     let checked = check(&file, session)?;
     checked.0.tell_missing();
+    config::missing_groups(&checked.1.local).iter().for_each(|what| stdout::notice(what));
     #[cfg(feature = "gateway")]
     checked.1.grpc.iter().flat_map(config::missing_files).for_each(|what| stdout::notice(&what));
     let count = checked.0.processes.len();

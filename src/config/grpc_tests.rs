@@ -25,12 +25,13 @@ const LISTEN: &str = "[grpc]\nlisten = '127.0.0.1:7443'\n";
 fn groups_of_this_machine_have_roles() {
     let roles = |text: &str| {
         let config = parse(Path::new("/x"), &format!("[local.group_roles]\n{text}"), None);
-        config.map(|(config, _)| config.local.group_roles)
+        config.map(|(config, _)| (config.local.group_roles, config.local.unknown_groups))
     };
     let both = roles("root = 'admin'\n61001 = 'viewer'\n").unwrap();
-    assert_eq!(both.0, [(0, Role::Admin), (61001, Role::Viewer)].into());
+    assert_eq!(both.0.0, [(0, Role::Admin), (61001, Role::Viewer)].into());
+    let one = roles("no-such-group = 'viewer'\nroot = 'operator'\n").unwrap();
+    assert_eq!(one, (GroupRoles([(0, Role::Operator)].into()), vec!["no-such-group".to_owned()]));
     for (text, why) in [
-        ("no-such-group = 'viewer'", "there is no group 'no-such-group'"),
         ("root = 'boss'", "there is no role 'boss'"),
         ("root = 'viewer'\n0 = 'admin'", "another way to write the same group"),
         ("root = 1", "a string"),

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
+use crate::config::LocalSettings;
 use crate::engine::process::users::{self, Wanted};
 #[cfg(feature = "gateway")]
 use crate::gateway::settings::GatewaySettings;
@@ -34,12 +35,23 @@ pub fn missing(spec: &Spec) -> Vec<String> {
     let directories = (spec.cwd.as_deref().map(|cwd| ("directory", Path::new(cwd))).into_iter())
         .chain(logs.filter_map(Path::parent).map(|directory| ("log's directory", directory)));
     for (what, path) in directories.filter(|(_, path)| matches!(path.try_exists(), Ok(false))) {
-        missing.push(format!("its {what} {} is not there", quoted(&path.to_string_lossy())));
+        let shown = quoted(&path.to_string_lossy());
+        missing
+            .push(format!("its {what} {shown} is not there, and has to be before a start: mkdir -p {shown}"));
     }
     let wanted = Wanted { user: spec.user.as_deref(), group: spec.group.as_deref(), groups: &spec.groups };
     missing.extend(users::look_up(&wanted).err().map(|e| e.message));
     missing.extend(of_processors(spec));
     missing
+}
+
+/// The same of groups that have roles.
+#[must_use]
+pub fn missing_groups(local: &LocalSettings) -> Vec<String> {
+    let told = |name: &String| {
+        format!("[local.group_roles]: there is no group {}: nobody has its role", quoted(name))
+    };
+    local.unknown_groups.iter().map(told).collect()
 }
 
 /// The same of the gateway's files.

@@ -67,9 +67,9 @@ use crate::config::declared::Read;
 pub use crate::config::declared::processes;
 pub use crate::config::environment::environment;
 use crate::config::guard::guard;
-pub use crate::config::missing::missing;
 #[cfg(feature = "gateway")]
 pub use crate::config::missing::missing_files;
+pub use crate::config::missing::{missing, missing_groups};
 pub use crate::config::processes::Declaration;
 
 /// Why a file with roles for groups is not to be everybody's.
@@ -86,11 +86,13 @@ pub struct LocalSettings {
     pub grpc: bool,
     /// What members of groups may do, beside root and the service's own user.
     pub group_roles: GroupRoles,
+    /// Those among them that this machine does not have.
+    pub unknown_groups: Vec<String>,
 }
 
 impl Default for LocalSettings {
     fn default() -> Self {
-        Self { grpc: true, group_roles: GroupRoles::default() }
+        Self { grpc: true, group_roles: GroupRoles::default(), unknown_groups: Vec::new() }
     }
 }
 
@@ -185,7 +187,13 @@ pub fn remote(paths: &[PathBuf], name: &str) -> Result<RemoteSettings, Error> {
             "an address is given as --host HOST:PORT, with --cert, --key, --ca and --user; -H takes the name of a \
              section [remote.NAME]",
         ),
-        [] => e.hint(format!("docs/config.md shows the section [remote.{name}] that would make it known")),
+        [] => e.hint(format!(
+            "docs/config.md shows the section [remote.{name}] that would make it known; looked into {}",
+            match paths.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>() {
+                none if none.is_empty() => "no file: there is none".to_owned(),
+                some => some.join(", "),
+            }
+        )),
         _ => e.hint(format!("there are: {}", known.join(", "))),
     })
 }
@@ -295,30 +303,33 @@ fn local_settings(mut section: Section<'_>) -> Result<LocalSettings, Error> {
     let grpc = section.boolean("grpc")?;
     let groups = section.section("group_roles")?;
     section.finish()?;
-    Ok(LocalSettings {
-        grpc: grpc.unwrap_or(LocalSettings::default().grpc),
-        group_roles: groups.map(group_roles).transpose()?.unwrap_or_default(),
-    })
+    let (group_roles, unknown_groups) = groups.map(group_roles).transpose()?.unwrap_or_default();
+    let grpc = grpc.unwrap_or(LocalSettings::default().grpc);
+    Ok(LocalSettings { grpc, group_roles, unknown_groups })
 }
 
 #[cfg(not(feature = "gateway"))]
-fn group_roles(section: Section<'_>) -> Result<GroupRoles, Error> {
+fn group_roles(section: Section<'_>) -> Result<(GroupRoles, Vec<String>), Error> {
     let message = format!("this provost was built without roles: it has no {}", section.title());
     Err(section.error(&message).hint("take one that was built with the feature gateway"))
 }
 
 #[cfg(feature = "gateway")]
-fn group_roles(section: Section<'_>) -> Result<GroupRoles, Error> {
+fn group_roles(section: Section<'_>) -> Result<(GroupRoles, Vec<String>), Error> {
     let at = section.source();
-    let mut roles = GroupRoles::default();
+    let (mut roles, mut unknown) = (GroupRoles::default(), Vec::new());
     for (name, role) in section.texts()? {
-        let group = users::group(&name.value).map_err(|e| at.bad(&name, &e.message).hint(e.hint))?;
         let parsed = role.value.parse().map_err(|e: Error| at.bad(&role, &e.message).hint(e.hint))?;
+        // Who takes a group away, with its last user, say, does not take the service with it.
+        let Ok(group) = users::group(&name.value) else {
+            unknown.push(name.value);
+            continue;
+        };
         if roles.0.insert(group, parsed).is_some() {
             return Err(at.bad(&name, "it has a role already, as another way to write the same group"));
         }
     }
-    Ok(roles)
+    Ok((roles, unknown))
 }
 
 fn history(mut section: Section<'_>) -> Result<HistorySettings, Error> {
