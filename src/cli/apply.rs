@@ -1,6 +1,6 @@
 //! `provost apply`: makes the processes be what a configuration declares. What is to be done is shown first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,12 @@ use crate::cli::environment;
 use crate::cli::json;
 use crate::cli::manual::Positional;
 use crate::cli::plan::{Action, Difference, Step, Wanted, followers, plan};
+use crate::cli::service_settings::{self, Takes};
 use crate::cli::session::Session;
-use crate::cli::{service_settings, state, stdout, text};
+use crate::cli::{state, stdout, text};
 use crate::client::Client;
 use crate::config;
+use crate::sys::files;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{Name, ProcessId};
 use crate::wire::process::{End, Process, State};
@@ -111,10 +113,10 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     }
     let removed = steps.iter().filter(|step| step.action == Action::Remove).count();
     if removed > 0
-        && let Some(own) = of_service(session).filter(|own| !is_same(own, &path))
+        && let Some(own) = of_service(session).filter(|own| !files::is_same(own, &path))
     {
         let is_part = own.parent().map(|dir| dir.join("conf.d")).is_some_and(|dir| {
-            is_same(&dir, &path) || path.parent().is_some_and(|parent| is_same(&dir, parent))
+            files::is_same(&dir, &path) || path.parent().is_some_and(|parent| files::is_same(&dir, parent))
         });
         let (own, path) = (text::path(&own), text::path(&path));
         if is_part && args.mode != Mode::DryRun {
@@ -134,12 +136,12 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     }
     match args.mode {
         Mode::DryRun => {
-            tell_at_rest(&mut client, wanted, session)?;
+            tell_at_rest(&mut client, wanted, &[], session)?;
             return Ok(if is_done { 0 } else { Code::No.exit_code() });
         }
         _ if is_done => {
             applied::note(session, &path, (age, digest), Outcome::Whole);
-            tell_at_rest(&mut client, wanted, session)?;
+            tell_at_rest(&mut client, wanted, &[], session)?;
             return Ok(0);
         }
         Mode::Yes => {}
@@ -172,30 +174,29 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
         (_, false) => Outcome::Partly,
     };
     applied::note(session, &path, (age, digest), outcome);
-    tell_at_rest(&mut client, wanted, session)?;
+    tell_at_rest(&mut client, wanted, &steps, session)?;
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
 }
 
 /// Sections of the service itself are not applied.
 fn tell_settings(path: &Path, session: &Session) {
     let changes = || {
-        let own = of_service(session).filter(|own| is_same(own, path))?;
+        let own = of_service(session).filter(|own| files::is_same(own, path))?;
         service_settings::changes(&session.socket().ok()?, &own).ok()
     };
-    let settings: Vec<_> = changes().into_iter().flatten().map(|change| change.setting).collect();
-    if !settings.is_empty() && !session.is_json() {
-        let settings = settings.join(", ");
-        stdout::notice(&format!("the service's own settings are taken by 'provost reload': {settings}"));
+    let (later, now): (Vec<_>, Vec<_>) =
+        changes().into_iter().flatten().partition(|change| change.takes == Takes::Service);
+    for (changes, how) in [(now, "by 'provost reload'"), (later, "from the next start of the service on")] {
+        let settings: Vec<_> = changes.into_iter().map(|change| change.setting).collect();
+        if !settings.is_empty() && !session.is_json() {
+            let settings = settings.join(", ");
+            stdout::notice(&format!("the service's own settings are taken {how}: {settings}"));
+        }
     }
 }
 
 fn of_service(session: &Session) -> Option<PathBuf> {
     state::of_service(&session.socket().ok()?).config
-}
-
-fn is_same(one: &Path, other: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    real(one) == real(other)
 }
 
 /// Notes that this configuration is applied, if there is nothing to do for it, and returns whether there is
@@ -223,13 +224,20 @@ fn differing(declared: &Declared, client: &mut Client) -> Result<(Option<Variabl
 }
 
 /// What is as it is declared may still have failed, or be stopped by somebody, and is not started again for a
-/// change of its rules.
-fn tell_at_rest(client: &mut Client, wanted: &[Wanted], session: &Session) -> Result<(), Error> {
+/// change of its rules; and what was begun need not be ready yet.
+fn tell_at_rest(
+    client: &mut Client,
+    wanted: &[Wanted],
+    done: &[Step],
+    session: &Session,
+) -> Result<(), Error> {
     if session.is_json() {
         return Ok(());
     }
     let wanted: BTreeMap<_, _> =
         wanted.iter().map(|wanted| (wanted.spec.name.as_ref(), &wanted.spec)).collect();
+    let done: BTreeSet<_> = done.iter().map(|step| Some(&step.name)).collect();
+    let mut not_ready = Vec::new();
     for process in client.list(List::default())? {
         let Some(spec) = wanted.get(&process.name.as_ref()) else { continue };
         let label = process.label();
@@ -237,11 +245,19 @@ fn tell_at_rest(client: &mut Client, wanted: &[Wanted], session: &Session) -> Re
             let next = format!("'provost why {label}' tells why, 'provost start {label}' tries it again");
             stdout::notice(&format!("{label} has failed: {next}"));
         } else if process.is_suspended() {
-            let how = format!("'provost start {label}', which also runs it at once, resumes it");
+            let how = format!(
+                "'provost start {label}', which also runs it at once, resumes it; 'provost stop --keep-schedule {label}' ends that run alone"
+            );
             stdout::notice(&format!("the schedule of {label} is suspended, and stays so: {how}"));
         } else if spec.autostart != Some(false) && was_stopped(&process) {
             stdout::notice(&format!("{label} was stopped, and stays so: provost start {label}"));
+        } else if spec.ready.is_some() && !process.ready && done.contains(&process.name.as_ref()) {
+            not_ready.push(label);
         }
+    }
+    if !not_ready.is_empty() {
+        let labels = not_ready.join(" ");
+        stdout::notice(&format!("not waited until they are ready: provost wait --for ready {labels}"));
     }
     Ok(())
 }

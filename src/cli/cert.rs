@@ -149,7 +149,9 @@ fn run(args: CertArgs, session: &mut Session) -> Result<u8, Error> {
             let made = init(&dir, &hosts, &client, days, Timestamp::now())?;
             report_made(&made, session);
             if !session.is_json() {
-                let roles = own_roles(session);
+                // Certificates of another directory are none of what it lets in.
+                let own = own_roles(session).ok().flatten().filter(|own| files::is_same(&own.dir, &dir));
+                let roles = own.map(|own| own.roles);
                 let of_client = roles.as_ref().zip(made.last());
                 let role = of_client.and_then(|(roles, client)| role(&client.described, roles));
                 next_steps(&dir, &client, roles.is_some(), role);
@@ -168,7 +170,12 @@ fn run(args: CertArgs, session: &mut Session) -> Result<u8, Error> {
             let files = if files.is_empty() { all_in(&find_directory(dir, session)?)? } else { files };
             let roles = match config {
                 Some(config) => Some(roles(&config, session)?),
-                None => own_roles(session),
+                None => own_roles(session)
+                    .unwrap_or_else(|e| {
+                        stdout::notice(&format!("roles are not shown: {}", e.message));
+                        None
+                    })
+                    .map(|own| own.roles),
             };
             show(&files, roles.as_ref(), session)
         }
@@ -474,17 +481,31 @@ fn role(described: &Described, roles: &BTreeMap<String, Role>) -> Option<Role> {
     described.typed.iter().filter_map(|name| roles.get(name)).max().copied()
 }
 
-/// Those of the service that is addressed, where it has any.
-fn own_roles(session: &Session) -> Option<BTreeMap<String, Role>> {
-    let config = state::of_service(&session.socket().ok()?).config?;
-    roles(&config, session).ok()
+/// What the service that is addressed has by its configuration.
+struct Own {
+    roles: BTreeMap<String, Role>,
+    /// Where its certificates are.
+    dir: PathBuf,
+}
+
+/// None: it has no gRPC, or there is none.
+fn own_roles(session: &Session) -> Result<Option<Own>, Error> {
+    let own = session.socket().ok().and_then(|socket| state::of_service(&socket).config);
+    own.map_or(Ok(None), |config| of_config(&config, session))
 }
 
 fn roles(config: &Path, session: &Session) -> Result<BTreeMap<String, Role>, Error> {
+    let none = || Error::usage(format!("there is no [grpc] in {}", text::path(config)));
+    of_config(config, session)?.map(|own| own.roles).ok_or_else(none)
+}
+
+fn of_config(config: &Path, session: &Session) -> Result<Option<Own>, Error> {
     let state = state_directory(session)?;
     let grpc = config::load(config, Some(&state))?.grpc;
-    let grpc = grpc.ok_or_else(|| Error::usage(format!("there is no [grpc] in {}", text::path(config))))?;
-    Ok(grpc.roles.by_certificate)
+    Ok(grpc.map(|grpc| Own {
+        dir: grpc.files.ca.parent().map(Path::to_owned).unwrap_or_default(),
+        roles: grpc.roles.by_certificate,
+    }))
 }
 
 fn read(file: &Path) -> Result<Vec<Described>, Error> {

@@ -139,11 +139,17 @@ fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
         .map(|change| change.setting.as_str())
         .collect();
     if !waiting.is_empty() {
+        let hold = if waiting.len() == 1 { "holds" } else { "hold" };
         stdout::notice(&format!(
-            "{} holds from the next start of the service on, which an upgrade is not",
+            "{} {hold} from the next start of the service on, which an upgrade is not",
             waiting.join(", ")
         ));
     }
+    let said = if waiting.is_empty() || said != NOTHING {
+        said
+    } else {
+        "nothing else was to be reloaded".to_owned()
+    };
     Ok(say(session, &changes, &said))
 }
 
@@ -191,7 +197,8 @@ fn make_hold(client: &mut Client, changes: &[Change]) -> Result<String, Error> {
 }
 
 /// There is no gateway, and no setting differs.
-const NOTHING: &str = "there is nothing to reload: the service runs no gateway";
+const NOTHING: &str =
+    "there is nothing to reload: the service's own settings are as they were, and it runs no gateway";
 
 fn objects(changes: &[Change]) -> Vec<Value> {
     changes.iter().map(service_settings::object).collect()

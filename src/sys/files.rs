@@ -80,6 +80,13 @@ pub fn private_file(path: &Path) -> Result<File, String> {
 /// What the name of a file ends with while it is written. No name that we make files of can end so.
 pub const NEW_SUFFIX: &str = "~new";
 
+/// Whether both paths lead to the same; what is not there is only itself.
+#[must_use]
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    real(one) == real(other)
+}
+
 /// Puts a new file in the place of an old one, if there is one: whoever reads it sees the one or the other.
 /// It is on the disk when this returns, and belongs to whom the old one did: who may read that may be
 /// another user than ours. Its directory is to be locked against others who do the same.

@@ -52,7 +52,10 @@ fn settings_of_the_engine_hold_without_a_restart_of_anything() {
     assert_eq!(lines(&first), before);
     assert_eq!(service.pid("web"), pid);
     assert_eq!(service.ok(&["reload", "--dry-run"]), "nothing differs from what holds");
-    assert_eq!(service.ok(&["reload"]), "there is nothing to reload: the service runs no gateway");
+    assert_eq!(
+        service.ok(&["reload"]),
+        "there is nothing to reload: the service's own settings are as they were, and it runs no gateway"
+    );
 }
 
 #[test]

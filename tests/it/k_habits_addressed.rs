@@ -52,6 +52,14 @@ fn certificates_are_shown_with_the_roles_of_the_service() {
     fs::write(&place.config, grpc).expect("it is ours");
     let shown = place.service.cli(&["cert", "show", "--json"]).expect(0).json();
     assert!(shown.iter().any(|one| one["names"][0] == "ann" && one["role"] == "operator"), "{shown:?}");
+    // Those of another directory are none of what it lets in.
+    let other = place.files.file("other");
+    let said = place.service.cli(&["cert", "init", "--dir", &other, "--client", "ann"]).expect(0).err();
+    assert!(said.contains("'ann' needs a role there") && !said.contains("a gateway that runs"), "{said}");
+    // What cannot be read is said.
+    fs::write(&place.config, format!("{grpc}nobody = 3\n")).expect("it is ours");
+    let shown = place.service.cli(&["cert", "show"]);
+    assert!(shown.expect(0).err().contains("roles are not shown: "), "{shown:?}");
 }
 
 #[test]

@@ -221,6 +221,18 @@ fn a_stop_that_suspends_a_schedule_tells_what_does_not() {
 }
 
 #[test]
+fn an_apply_names_what_it_has_not_waited_for() {
+    let scratch = Scratch::new();
+    let db = "[process.db]\ncommand = ['sleep', '88117']\n";
+    let (service, path) = configured(&scratch, db);
+    let web = "[process.web]\ncommand = ['sleep', '88117']\nready_line = 'up'\n";
+    fs::write(&path, format!("{db}{web}")).expect("it is ours");
+    let said = service.cli(&["apply", "--yes"]).expect(0).err();
+    assert!(said.ends_with("not waited until they are ready: provost wait --for ready web"), "{said}");
+    assert_eq!(service.cli(&["apply", "--yes"]).expect(0).err(), "", "it has begun nothing");
+}
+
+#[test]
 fn a_new_process_tells_who_is_started_with_it() {
     let service = Options::new().without_cgroups().start();
     service.start(&["--name", "db", "--", "sleep", "88115"]);
@@ -341,7 +353,11 @@ fn doctor_tells_which_settings_do_not_hold_yet_and_a_restart_that_its_file_is_ne
     assert!(said.contains("does not hold yet, until provost reload: history.keep"), "{said}");
     assert!(said.contains("does not hold yet, until the next start of the service: local.grpc"), "{said}");
     let said = service.cli(&["apply", "--dry-run"]).expect(3).err();
-    assert!(said.contains("own settings are taken by 'provost reload': history.keep, local.grpc"), "{said}");
+    assert!(said.contains("own settings are taken by 'provost reload': history.keep"), "{said}");
+    assert!(
+        said.contains("own settings are taken from the next start of the service on: local.grpc"),
+        "{said}"
+    );
     let said = service.cli(&["restart", "web"]).expect(0).err();
     assert!(said.contains("has changed since it was applied: provost apply"), "{said}");
     service.ok(&["reload", "--yes"]);

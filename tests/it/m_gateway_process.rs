@@ -155,7 +155,10 @@ fn it_follows_the_configuration() {
     stage.service.kill_engine();
     wait::until("it is gone", SOON, || stage.service.cli(&["status", GATEWAY]).code == 4);
     assert!(TcpStream::connect(("127.0.0.1", stage.port)).is_err());
-    assert_eq!(stage.service.ok(&["reload"]), "there is nothing to reload: the service runs no gateway");
+    assert_eq!(
+        stage.service.ok(&["reload"]),
+        "there is nothing to reload: the service's own settings are as they were, and it runs no gateway"
+    );
     // What it cannot begin with is told, and tried again.
     stage.configure(&grpc(stage.port).replace("server.key", "nothing.key"));
     stage.service.kill_engine();
