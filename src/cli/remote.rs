@@ -73,9 +73,9 @@ impl RemoteOptions {
         use crate::client::Remote;
 
         let settings = self.settings()?;
-        if let (Some(name), None) = (&self.name, &settings.files.crl) {
+        if let (Some(name), None, false) = (&self.name, &settings.files.crl, settings.is_without_crl) {
             let why = "a certificate of that service that was revoked is not noticed; crl = \"FILE\" names the list, \
-                       as 'provost cert revoke' makes one there";
+                       as 'provost cert revoke' makes one there, and crl = \"none\" says that there is none yet";
             // A command may connect several times.
             WARNED.call_once(|| stdout::log(&format!("warning: [remote.{name}] has no 'crl': {why}")));
         }
@@ -134,6 +134,7 @@ mod settings {
                     ca: file(&self.ca, |files| &files.ca, "--ca")?,
                     crl: named.as_ref().and_then(|named| named.files.crl.clone()),
                 },
+                is_without_crl: named.as_ref().is_some_and(|named| named.is_without_crl),
                 user: self.user.clone().or_else(|| named.as_ref()?.user.clone()),
                 password_file: self.password_file.clone().or_else(|| named.as_ref()?.password_file.clone()),
             })

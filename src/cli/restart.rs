@@ -30,7 +30,8 @@ by its schedule again if that was suspended.
 Options:
       --wait[=WHAT]          Wait until it is ready (or running)
       --one-by-one           Each only when the one before is ready; the first failure ends it
-      --timeout D            How long each may take to be ready, else for ever (exit code 5)
+      --timeout D            How long each may take to be ready, else for ever (exit code 5; what has
+                             ended for good before that: 3)
 
 Examples:
   provost restart web

@@ -29,7 +29,7 @@ Usage: provost status [OPTIONS] [TARGET...]
 
 Without a target, of all of them; of what has failed, also its last three lines. Exit code 0 when all of
 them are running, or wait for their schedule after a run that went well, 3 when one is not, 4 when there is
-no such process.
+no such process. What runs need not be ready: 'provost wait --for ready' asks for that.
 
 Options:
       --format TEXT          A line for each with its fields in place, as of 'provost list'

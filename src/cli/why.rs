@@ -65,6 +65,7 @@ fn run(target: String, session: &mut Session) -> Result<u8, Error> {
             killer: killer(process, &events),
             is_background: went_into_background(process, &events),
             last_line: last_line.as_deref(),
+            unfit_before: unfit_before(process, &events),
             // What failed and was started again: then the latest lines are of another run.
             before: if died_before(process) { &lines.before } else { &[] },
         };
@@ -126,6 +127,12 @@ fn killer<'a>(p: &Process, events: &'a [Event]) -> Option<&'a str> {
     events.iter().rev().find(is_it).map(|e| e.cause.as_str())
 }
 
+/// Why the service ended the run before: it was not ready in time, or well no more.
+fn unfit_before<'a>(p: &Process, events: &'a [Event]) -> Option<&'a str> {
+    let unfit = events.iter().rev().find(|e| e.kind == EventKind::Unfit && e.run + 1 == p.run)?;
+    Some(&unfit.detail)
+}
+
 /// What is told beside the process itself.
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts<'a> {
@@ -136,6 +143,8 @@ struct Facts<'a> {
     /// The program went on in the background, and that was ended.
     is_background: bool,
     last_line: Option<&'a str>,
+    /// Why the run before was ended by the service.
+    unfit_before: Option<&'a str>,
     /// The last lines of the run before, if that has died.
     before: &'a [String],
 }
@@ -209,9 +218,11 @@ fn what_is(p: &Process, facts: &Facts<'_>, now: Timestamp) -> Vec<String> {
             parts.extend(p.halted.then(|| text::HALTED.to_owned()));
             parts.extend((!p.hook.is_empty()).then(|| format!("runs its {}", text::escaped(&p.hook))));
             parts.extend((!p.status.is_empty()).then(|| format!("says: {}", text::escaped(&p.status))));
-            parts.extend(
-                how_it_ended(p).filter(|_| p.exit.is_some()).map(|end| format!("the run before: {end}")),
-            );
+            let before = how_it_ended(p).filter(|_| p.exit.is_some());
+            parts.extend(before.map(|end| match facts.unfit_before {
+                Some(why) => format!("the run before was ended: {} ({end})", text::escaped(why)),
+                None => format!("the run before: {end}"),
+            }));
             parts
         }
         State::Starting | State::Stopping if !p.hook.is_empty() && !p.stuck => {
@@ -317,6 +328,20 @@ mod tests {
         p.next_attempt_at = Some(Timestamp(11_640));
         p.exit = Some(Exit { ran: Duration::from_millis(120), ..Exit::with(End::Code(1)) });
         p
+    }
+
+    #[test]
+    fn why_the_run_before_was_ended_is_told_before_by_what() {
+        let exit = Some(Exit { ran: Duration::from_secs(8), ..Exit::with(End::Signal(15)) });
+        let p = Process { run: 2, exit, ..process("web") };
+        let unfit_before = Some("it was not ready within 8 s");
+        let told = sentence(&p, &Facts { unfit_before, ..Facts::default() }, Timestamp(10_000));
+        assert!(
+            told.contains(
+                "; the run before was ended: it was not ready within 8 s (SIGTERM, 8.0 s after start)"
+            ),
+            "{told}"
+        );
     }
 
     #[test]

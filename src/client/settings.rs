@@ -11,6 +11,8 @@ pub struct RemoteSettings {
     pub host: Host,
     /// The certificate that we show, and the authority that we believe.
     pub files: Files,
+    /// It is said that there is no list of what that authority has revoked.
+    pub is_without_crl: bool,
     /// Who we are besides.
     pub user: Option<String>,
     /// Where that user's password is.

@@ -133,7 +133,7 @@ fn why_not(path: &Path, e: &io::Error) -> Error {
     match e.kind() {
         io::ErrorKind::NotFound => {
             unreachable(format!("the service is not reachable: there is no socket {path}"))
-                .hint(where_else(&path, uid, Path::new(SOCKET_OF_ROOT).exists()))
+                .hint(where_else(&path, uid, !matches!(Path::new(SOCKET_OF_ROOT).try_exists(), Ok(false))))
         }
         io::ErrorKind::NotADirectory => {
             unreachable(format!("the service is not reachable: a part of {path} is not a directory"))

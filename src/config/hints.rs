@@ -50,7 +50,21 @@ const ELSEWHERE: [(&[&str], &str); 29] = [
 /// What is no key, and how it is done.
 const OTHERWISE: [(&[&str], &str); 8] = [
     (
-        &["timeout", "run_timeout", "max_runtime", "runtimemaxsec", "timelimit"],
+        &[
+            "timeout",
+            "run_timeout",
+            "max_runtime",
+            "runtimemaxsec",
+            "timelimit",
+            "time_limit",
+            "max_duration",
+            "max_run_time",
+            "max_time",
+            "activedeadlineseconds",
+            "deadline",
+            "kill_after",
+            "duration",
+        ],
         "a run may take as long as it takes; one that may not is started by timeout(1): command = [\"timeout\", \"1h\", \
          \"PROGRAM\"]",
     ),

@@ -28,7 +28,9 @@ fn remote(section: &mut Section<'_>) -> Result<RemoteSettings, Error> {
         section.path(key)?.ok_or_else(|| section.lacks(key))
     };
     let (certificate, key, ca) = (path("certificate")?, path("key")?, path("ca")?);
-    let files = Files { certificate, key, ca, crl: section.path("crl")? };
+    let crl = section.path_or("crl", Some("none"))?;
+    let is_without_crl = crl == Some(None);
+    let files = Files { certificate, key, ca, crl: crl.flatten() };
     let user = section.text("user")?;
     if let Some(user) = &user {
         user.value.parse::<Name>().map_err(|e| section.bad(user, &e.message).hint(e.hint))?;
@@ -38,5 +40,5 @@ fn remote(section: &mut Section<'_>) -> Result<RemoteSettings, Error> {
         return Err(section.error("with 'password_file' goes 'user'"));
     }
     let user = user.map(|user| user.value.into_owned());
-    Ok(RemoteSettings { host: parsed, files, user, password_file })
+    Ok(RemoteSettings { host: parsed, files, is_without_crl, user, password_file })
 }

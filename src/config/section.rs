@@ -169,12 +169,22 @@ impl<'a> Section<'a> {
     /// A path; one that is not absolute begins where the file is.
     #[cfg(feature = "gateway")]
     pub fn path(&mut self, key: &'static str) -> Result<Option<PathBuf>, Error> {
+        Ok(self.path_or(key, None)?.flatten())
+    }
+
+    /// The same, but for a word that says that there is none: `Some(None)`.
+    #[cfg(feature = "gateway")]
+    pub fn path_or(
+        &mut self,
+        key: &'static str,
+        none: Option<&str>,
+    ) -> Result<Option<Option<PathBuf>>, Error> {
         let Some(text) = self.text(key)? else { return Ok(None) };
         if text.value.is_empty() || text.value.contains('\0') {
             return Err(self.bad(&text, &format!("'{key}' is a path, not {}", quoted(&text.value))));
         }
         let dir = self.source.path.parent().unwrap_or(Path::new(""));
-        Ok(Some(dir.join(&*text.value)))
+        Ok(Some((none != Some(&*text.value)).then(|| dir.join(&*text.value))))
     }
 
     /// One of these words.

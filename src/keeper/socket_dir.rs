@@ -237,7 +237,7 @@ fn take_lock(socket: &Path, awaits: AwaitLock) -> Result<File, Error> {
     lock(&lock_path(socket), awaits, |pid| {
         let at = quoted(&socket.to_string_lossy());
         Error::new(Code::Refused, format!("another provost serves {at} already (keeper pid {pid})"))
-            .hint("use it, stop it with SIGTERM to that pid, or choose another place with --socket")
+            .hint("use it; or stop it with SIGTERM to that pid, and begin again when its processes have ended; or choose another place with --socket")
     })
 }
 

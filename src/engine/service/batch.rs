@@ -202,7 +202,12 @@ fn is_about_to_start(record: &Record) -> bool {
 
 fn never(process: &Process, record: &Record) -> Error {
     let how = how_ended(record);
-    Error::new(Code::No, format!("{} is {}{how}", process.label(), record.state.name()))
+    let state = if record.state == State::Failed {
+        "has failed".to_owned()
+    } else {
+        format!("is {}", record.state.name())
+    };
+    Error::new(Code::No, format!("{} {state}{how}", process.label()))
         .hint(format!("'provost why {}' tells what happened", process.label()))
 }
 

@@ -84,6 +84,7 @@ impl Site {
         let settings = RemoteSettings {
             host: self.address.to_string().parse()?,
             files: files(&self.certificates, "client"),
+            is_without_crl: false,
             user: Some(USER.to_owned()),
             password_file: None,
         };
