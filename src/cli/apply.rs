@@ -174,7 +174,9 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
         (_, false) => Outcome::Partly,
     };
     applied::note(session, &path, (age, digest), outcome);
-    tell_at_rest(&mut client, wanted, &steps, session)?;
+    // At the begin of a service nobody waits.
+    let begun = if args.at_start { &[] } else { &steps[..] };
+    tell_at_rest(&mut client, wanted, begun, session)?;
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
 }
 
@@ -228,7 +230,7 @@ fn differing(declared: &Declared, client: &mut Client) -> Result<(Option<Variabl
 fn tell_at_rest(
     client: &mut Client,
     wanted: &[Wanted],
-    done: &[Step],
+    begun: &[Step],
     session: &Session,
 ) -> Result<(), Error> {
     if session.is_json() {
@@ -236,7 +238,7 @@ fn tell_at_rest(
     }
     let wanted: BTreeMap<_, _> =
         wanted.iter().map(|wanted| (wanted.spec.name.as_ref(), &wanted.spec)).collect();
-    let done: BTreeSet<_> = done.iter().map(|step| Some(&step.name)).collect();
+    let begun: BTreeSet<_> = begun.iter().map(|step| Some(&step.name)).collect();
     let mut not_ready = Vec::new();
     for process in client.list(List::default())? {
         let Some(spec) = wanted.get(&process.name.as_ref()) else { continue };
@@ -251,7 +253,11 @@ fn tell_at_rest(
             stdout::notice(&format!("the schedule of {label} is suspended, and stays so: {how}"));
         } else if spec.autostart != Some(false) && was_stopped(&process) {
             stdout::notice(&format!("{label} was stopped, and stays so: provost start {label}"));
-        } else if spec.ready.is_some() && !process.ready && done.contains(&process.name.as_ref()) {
+        } else if begun.contains(&process.name.as_ref())
+            && spec.ready.is_some()
+            && !process.ready
+            && matches!(process.state, State::Starting | State::Running)
+        {
             not_ready.push(label);
         }
     }

@@ -19,8 +19,11 @@ pub fn tell_followers(session: &Session, client: &mut Client, items: &[Item]) {
     }
     let all = client.list(List::default()).unwrap_or_default();
     for process in followers(changed, &all) {
-        let state = text::state(process, Timestamp::now());
-        stdout::notice(&format!("{} goes with it: {state}", process.label()));
+        let (label, state) = (process.label(), text::state(process, Timestamp::now()));
+        stdout::notice(&match process.is_blocked {
+            true => format!("{label} goes with it, and starts again when that is ready"),
+            false => format!("{label} goes with it: {state}"),
+        });
     }
 }
 

@@ -95,8 +95,11 @@ fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
         Some(config) => service_settings::changes(&socket, config).map_err(refused)?,
         None => Vec::new(),
     };
-    if let (Mode::DryRun, Some(config)) = (mode, &config) {
-        service_settings::check(&socket, config).map_err(refused)?;
+    match config.as_ref().map(|config| service_settings::check(&socket, config)) {
+        Some(Ok(missing)) => missing.iter().for_each(|what| stdout::notice(what)),
+        Some(Err(e)) if mode == Mode::DryRun => return Err(refused(e)),
+        // The service says it, which can read what we may not.
+        Some(Err(_)) | None => {}
     }
     // In a pipe the outcome is what is looked for.
     let is_shown = session.out.is_terminal() || mode == Mode::DryRun;

@@ -107,9 +107,10 @@ pub fn changes(socket: &Path, config: &Path) -> Result<Vec<Change>, Error> {
     Ok(changes)
 }
 
-/// Whether the service could read this configuration: it may name a group that there is not, say.
-pub fn check(socket: &Path, config: &Path) -> Result<(), Error> {
-    config::load(config, state::directory_of(socket).ok().as_deref()).map(drop)
+/// Whether the service could read this configuration, and which groups it names that there are not.
+pub fn check(socket: &Path, config: &Path) -> Result<Vec<String>, Error> {
+    let config = config::load(config, state::directory_of(socket).ok().as_deref())?;
+    Ok(config::missing_groups(&config.local))
 }
 
 fn path(socket: &Path) -> PathBuf {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use provost::client::{grpc_socket, host_socket};
 
 use crate::g_clients::installed;
-use crate::harness::{LATER, Options, Output, Running, Scratch, Service, cli, open_binary, procfs, wait};
+use crate::harness::{
+    LATER, Options, Output, Running, SOON, Scratch, Service, cli, open_binary, procfs, wait,
+};
 
 pub const VIEWERS: &str = "61001";
 const OPERATORS: &str = "61002";
@@ -203,10 +205,23 @@ fn without_groups_all_is_closed_and_a_closed_directory_is_told_of() {
     fs::set_permissions(files.file("run"), PermissionsExt::from_mode(0o755)).expect("it is ours");
     let refused = serve(&config);
     assert!(refused.expect(6).err().contains("others can change"), "{refused:?}");
-    fs::write(&config, "[local.group_roles]\nno-such-group = 'viewer'\n").expect("the directory is ours");
-    fs::set_permissions(&config, PermissionsExt::from_mode(0o600)).expect("it is ours");
-    let refused = serve(&config);
-    assert!(refused.expect(2).err().contains("there is no group 'no-such-group'"), "{refused:?}");
+}
+
+#[test]
+fn a_group_that_is_gone_keeps_no_service_from_starting() {
+    let files = Scratch::new();
+    let config = files.file("provost.toml");
+    let text = "[process.web]\ncommand = ['sleep', '76122']\n[local.group_roles]\nno-such-group = 'viewer'\n";
+    fs::write(&config, text).expect("it is ours");
+    let service = Options::new().serve(&["--config", &config]).start();
+    let told = "[local.group_roles]: there is no group 'no-such-group': nobody has its role";
+    service.until_said(told);
+    wait::until("its processes run", SOON, || {
+        service.list_json().iter().any(|p| p["name"] == "web" && p["state"] == "running")
+    });
+    for command in [&["config", "check", &config][..], &["reload"]] {
+        assert!(service.cli(command).expect(0).err().contains(told), "{command:?}");
+    }
 }
 
 /// What changes how a program is loaded has another program run in its name: who may not define one, sets it
