@@ -220,6 +220,7 @@ fn garbled(e: &Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::patience;
     use std::thread;
 
     fn answer_with(bytes: Vec<u8>) -> Fault {
@@ -266,6 +267,9 @@ mod tests {
     fn a_request_to_a_closed_peer_was_not_sent() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
-        assert!(matches!(Link::over(ours).send(&Request::Service, None, None), Err(Fault::Unsent(_))));
+        let mut link = Link::over(ours);
+        patience::until("it is closed", || {
+            matches!(link.send(&Request::Service, None, None), Err(Fault::Unsent(_)))
+        });
     }
 }

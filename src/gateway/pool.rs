@@ -192,18 +192,13 @@ mod tests {
     use crossbeam_channel::{Receiver, Sender, bounded};
 
     use super::*;
+    use crate::sys::patience::until;
 
     fn pool() -> Pool {
         // Nobody is asked.
         let pool = Pool::new(&Address::socket("/nonexistent".into())).unwrap();
-        until(|| pool.0.work.lock().idle.len() == THREADS);
+        until("all are idle", || pool.0.work.lock().idle.len() == THREADS);
         pool
-    }
-
-    fn until(holds: impl Fn() -> bool) {
-        while !holds() {
-            std::thread::yield_now();
-        }
     }
 
     fn asker(n: usize) -> Asker {
@@ -246,6 +241,6 @@ mod tests {
             assert_ne!(ends.recv().unwrap(), current().id());
         }
         assert_eq!(begins.len(), CALLERS);
-        until(|| pool.0.work.lock().idle.len() == THREADS);
+        until("all are idle", || pool.0.work.lock().idle.len() == THREADS);
     }
 }

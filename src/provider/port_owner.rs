@@ -189,6 +189,7 @@ fn has_id(pid: u32, id: ProcessId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::patience;
     use std::net::TcpListener;
 
     #[test]
@@ -215,9 +216,19 @@ mod tests {
         let is_ending = |port: Port, by| port.is_ending(inode, by).unwrap();
         assert!(!is_ending(others, Stranger::Process(ours)) && is_ending(others, Stranger::OfUser(0)));
         drop(listener);
+        patience::until("nobody listens", || others.listeners().unwrap().is_empty());
         assert!(is_ending(others, Stranger::Process(ours)), "it has just gone");
-        assert!(others.listeners().unwrap().is_empty(), "nobody listens");
         other.wait().unwrap();
+    }
+
+    /// A listener where another one was closed just now.
+    fn bound(address: SocketAddr) -> TcpListener {
+        let mut listener = None;
+        patience::until("the port is free", || {
+            listener = TcpListener::bind(address).ok();
+            listener.is_some()
+        });
+        listener.expect("it was waited for")
     }
 
     #[test]
@@ -229,15 +240,16 @@ mod tests {
         let mut second = None;
         let refused = port.connect_by(|| {
             drop(first);
-            second = Some(TcpListener::bind(address)?);
+            second = Some(bound(address));
             TcpStream::connect(address)
         });
         assert!(is_refused(refused));
         assert!(port.connect(Duration::from_secs(20)).is_ok(), "it is the provider's own now");
         drop(second);
+        patience::until("nobody listens", || port.listeners().unwrap().is_empty());
         let mut late = None;
         let refused = port.connect_by(|| {
-            late = Some(TcpListener::bind(address)?);
+            late = Some(bound(address));
             TcpStream::connect(address)
         });
         assert!(is_refused(refused), "nobody was there before");

@@ -117,6 +117,7 @@ pub fn connect_to_socket_at_once(path: &Path) -> io::Result<UnixStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::patience;
     use std::net::TcpListener;
     use std::os::fd::AsFd;
     use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -147,8 +148,9 @@ mod tests {
         };
         assert_eq!((error.kind(), connected.is_empty()), (io::ErrorKind::WouldBlock, false));
         drop(listener);
-        let error = connect_to_socket_at_once(&path).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        patience::until("nobody listens", || {
+            connect_to_socket_at_once(&path).unwrap_err().kind() == io::ErrorKind::ConnectionRefused
+        });
         std::fs::remove_dir_all(&dir).unwrap();
         let error = connect_to_socket_at_once(&path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);

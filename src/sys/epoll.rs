@@ -99,6 +99,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::sys::patience;
 
     #[test]
     fn who_is_ready_is_told_by_its_key() {
@@ -111,7 +112,7 @@ mod tests {
         epoll.change(theirs.as_fd(), 8, Interest::default()).unwrap();
         assert_eq!(epoll.ready().unwrap(), []);
         drop(ours);
-        assert_eq!(epoll.ready().unwrap(), [Ready { key: 8, is_hung_up: true }]);
+        patience::until("it is hung up", || epoll.ready().unwrap() == [Ready { key: 8, is_hung_up: true }]);
         epoll.remove(theirs.as_fd()).unwrap();
         assert_eq!(epoll.ready().unwrap(), []);
     }

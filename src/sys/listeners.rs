@@ -170,10 +170,10 @@ fn line_of(line: &str) -> Option<(u16, Listener)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::patience;
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::MetadataExt;
-    use std::time::{Duration, Instant};
 
     /// Who listens there, by both ways to know. Other tests may have the port at other addresses.
     fn both(at: SocketAddr) -> [Vec<Listener>; 2] {
@@ -205,11 +205,7 @@ mod tests {
             assert_eq!(found, [[expected], [expected]]);
             assert_eq!(expected.is_at_loopback(), is_at_loopback, "{at}");
             drop(listener);
-            // A child that another test has just forked has it until it executes its program.
-            let begin = Instant::now();
-            while both(address).iter().any(|found| !found.is_empty()) {
-                assert!(begin.elapsed() < Duration::from_secs(20), "{at}: it is found for ever");
-            }
+            patience::until("it is found no more", || both(address).iter().all(Vec::is_empty));
         }
     }
 

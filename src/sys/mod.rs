@@ -25,6 +25,8 @@ pub mod limits;
 pub mod listeners;
 pub mod lookup;
 pub mod memory;
+#[cfg(test)]
+pub mod patience;
 pub mod pidfd;
 pub mod pipe;
 pub mod poll;
