@@ -34,11 +34,11 @@ const SUMMARY: &str = "Make the processes be what the configuration declares";
 const HELP: &str = "\
 Usage: provost apply [OPTIONS] [FILE|DIR]
 
-Reads [environment] and the sections [process.NAME] of FILE (that of the service if none is given) and of conf.d/*.toml
-beside it; of DIR, all *.toml in it. Shows what would change, field by field, then asks, then does it.
-Only what differs is touched, and restarted only where it must be. What was declared and is no more is
-removed; what was started by hand is left alone. What is wrong in a file changes nothing. Where something
-fails, it is named, and the rest is done: exit code 8.
+Reads [environment] and the sections [process.NAME] of FILE (that of the service if none is given; of another
+machine's it has to be) and of conf.d/*.toml beside it; of DIR, all *.toml in it. Shows what would change,
+field by field, then asks, then does it. Only what differs is touched, and restarted only where it must be.
+What was declared and is no more is removed; what was started by hand is left alone. What is wrong in a file
+changes nothing. Where something fails, it is named, and the rest is done: exit code 8.
 
 Options:
       --dry-run              Only show it; exit code 3 if there is something to do
@@ -80,6 +80,12 @@ fn parse(arguments: &mut Arguments) -> Result<ApplyArgs, Error> {
 }
 
 fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
+    if args.path.is_none() && session.remote.is_given() {
+        // The one of this machine is not meant, which may be only what leads to the other.
+        let e =
+            Error::usage("another machine's processes are declared by no file of this one until it is named");
+        return Err(e.hint("name it: provost -H NAME apply FILE; what runs there is written down by: provost -H NAME export '*'"));
+    }
     // That of the service that is addressed, or else the one that it would have.
     let path = args.path.or_else(|| of_service(session)).or_else(state::default_config).ok_or_else(|| {
         Error::usage("there is no configuration where one usually is").hint("name it: provost apply FILE")

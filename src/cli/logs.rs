@@ -166,6 +166,8 @@ struct Source {
     stream: Option<&'static str>,
     /// The one that is meant; none: all.
     run: Option<Run>,
+    /// Lines were left out of which nobody knows the run.
+    has_unknown: bool,
 }
 
 impl Source {
@@ -178,6 +180,7 @@ impl Source {
             };
             line.stream = line.stream.or(self.stream);
             let at = line.at.unwrap_or(last);
+            self.has_unknown |= self.run.is_some() && line.at.is_none();
             if self.run.is_none_or(|run| run.has(line.at)) && wanted.takes(&line, &mut self.levels) {
                 self.next = Some((at, line));
                 return Ok(());
@@ -264,21 +267,24 @@ fn run(mut args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
     for (id, line) in last_ones {
         shows.line(id, &line, session);
     }
-    if is_empty && args.run.is_some() && definitions.iter().any(is_timeless) {
+    let mut code = 0;
+    if is_empty && sources.iter().any(|source| source.has_unknown) {
         let how = "without --run, or with log_format = \"time\" from now on";
         stdout::notice(&format!("lines of a raw log file tell no run, once they are in it alone: {how}"));
+        code = Code::No.exit_code();
     } else if is_empty && args.wanted.is_all() && args.tail != Some(0) && !session.is_json() {
         let unread = definitions.iter().map(|definition| &definition.process);
         for process in unread.filter(|process| process.log_files.is_empty()) {
             let run = sources.iter().find(|source| source.id == process.id).and_then(|source| source.run);
-            tell_empty(&mut client, process, run.as_ref(), session.out.is_terminal())?;
+            code = code.max(tell_empty(&mut client, process, run.as_ref(), session.out.is_terminal())?);
         }
     }
     session.out.flush();
     if args.follow && args.wanted.until.is_none() {
         follow(&args, ends, &mut shows, session)?;
+        return Ok(0);
     }
-    Ok(0)
+    Ok(code)
 }
 
 /// Says where lines without a time stand among those that have one, as far as that is not to be seen.
@@ -327,11 +333,6 @@ fn definitions(client: &mut Client, targets: &[String], is_remote: bool) -> Resu
     Ok(known.into_iter().map(definition).collect())
 }
 
-/// Whether only the time of a file tells when its lines were written.
-fn is_timeless(definition: &Definition) -> bool {
-    definition.spec.log.format == LogFormat::Raw && !definition.process.log_files.is_empty()
-}
-
 fn shows_name(definitions: &[Definition], id: ProcessId) -> String {
     let found = definitions.iter().find(|definition| definition.process.id == id);
     found.map_or_else(|| id.to_string(), |definition| definition.process.label())
@@ -361,6 +362,7 @@ fn sources_of(definition: &Definition, chunks: &[Chunk], wanted: &Wanted) -> Vec
         levels: Levels::FIRST,
         stream,
         run: None,
+        has_unknown: false,
     };
     let source = |lines| of_stream(lines, None);
     let (stdout, stderr) = (Some(STDOUT), Some(STDERR));

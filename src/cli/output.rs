@@ -14,7 +14,7 @@ use crate::cli::stream::StreamArgs;
 use crate::cli::values;
 use crate::cli::whole_text::WholeText;
 use crate::client::Client;
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
 use crate::wire::process::Process;
 use crate::wire::reply::Chunk;
 use crate::wire::request::{Output, Since, Stream, StreamKind};
@@ -26,7 +26,7 @@ Usage: provost output [OPTIONS] TARGET
 
 Byte for byte, each stream in its order. The two are pipes of their own: what is written to both within
 moments may change places (started with --merge-streams it is one). On a terminal control characters are
-shown as their escapes.
+shown as their escapes. Exit code 3 when it was printed under an earlier service, and so is not kept.
 
 Options:
       --stdout               Standard output only
@@ -93,43 +93,48 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
     if let Some(lines) = args.tail {
         chunks = last_lines(chunks, lines);
     }
-    if is_empty && !session.is_json() {
-        let process = client.status(vec![named])?.pop().and_then(|item| item.process);
-        if let Some(process) = process {
-            tell_empty(&mut client, &process, run.as_ref(), session.out.is_terminal())?;
-        }
-    }
+    let asked = if is_empty { client.status(vec![named])?.pop() } else { None };
+    let code = asked.and_then(|item| item.process).map_or(Ok(0), |process| {
+        tell_empty(&mut client, &process, run.as_ref(), session.out.is_terminal())
+    })?;
     if session.is_json() {
         WholeText::of(chunks).iter().for_each(|chunk| session.object(&json::chunk(chunk)));
-        return Ok(0);
+        return Ok(code);
     }
     print(chunks, session.out.is_terminal() && !args.raw, session);
-    Ok(0)
+    Ok(code)
 }
 
 /// Says why there is no output of a process, or of a run of it, where that is not only because there was
-/// none. Output is kept as long as there is the service; a log file outlives it.
+/// none: then the exit code is another one. Output is kept as long as there is the service; a log file
+/// outlives it.
 pub fn tell_empty(
     client: &mut Client,
     process: &Process,
     run: Option<&Run>,
     is_terminal: bool,
-) -> Result<(), Error> {
+) -> Result<u8, Error> {
     let label = process.label();
     if process.run == 0 {
-        return Ok(());
+        return Ok(0);
     }
     let what = run.map_or_else(|| label.clone(), |run| format!("run {} of {label}", run.number));
     if run.map_or(process.started_at, |run| run.since) < Some(client.service()?.started_at) {
         let how = match process.log_files.is_empty() {
-            true => "'log' in its section, or --log, keeps it in a file".to_owned(),
-            false => format!("its log file is read by: provost logs {label}"),
+            true => "'log' in its section, or --log, keeps it in a file; with log_format = \"time\" it is \
+                     found there by its run"
+                .to_owned(),
+            false => match run {
+                Some(run) => format!("its log file is read by: provost logs --run {} {label}", run.number),
+                None => format!("its log file is read by: provost logs {label}"),
+            },
         };
         stdout::notice(&format!("what {what} printed under the service before is not kept; {how}"));
+        return Ok(Code::No.exit_code());
     } else if is_terminal || run.is_some() {
         stdout::notice(&format!("{what} has printed nothing that is kept"));
     }
-    Ok(())
+    Ok(0)
 }
 
 /// Prints all that there is.

@@ -443,6 +443,11 @@ fn lines_without_a_time_are_not_taken_for_new_ones() {
     assert_eq!(all.expect(0).out(), "- one");
     assert!(all.err().contains("have no time: they stand before the others"), "{all:?}");
     assert_eq!(service.cli(&["logs", "web"]).expect(0).err(), "");
+    // Also where later ones have a time: of which run they are nobody knows.
+    service.ok(&["update", "web", "--log-format", "time"]);
+    let run = service.cli(&["logs", "--run", "1", "web"]);
+    assert_eq!(run.expect(3).out(), "");
+    assert!(run.err().contains("tell no run"), "{run:?}");
 }
 
 #[test]

@@ -157,6 +157,9 @@ fn a_job_is_defined_and_shown_from_afar_as_at_home() {
     both.same(&["schedule", "next", "nightly"], 0);
     both.gateway.cli(User::Admin, &["update", "nightly", "--schedule", "0 4 * * *"]).expect(0);
     both.same(&["export", "*"], 0);
+    // What is declared there is not what the files of this machine say.
+    let unnamed = both.gateway.cli(User::Admin, &["apply", "--yes"]);
+    assert!(unnamed.expect(2).err().contains("apply FILE"), "{unnamed:?}");
     both.alike(&["start", "--schedule", "0 25 * * *", "--", "true"], 2);
 }
 

@@ -288,7 +288,7 @@ fn a_run_of_which_nothing_is_kept_is_no_silence_in_a_pipe() {
         &["logs", "--run", "last", "job"],
         &["output", "--run", "1", "job"],
     ] {
-        let said = service.cli(args).expect(0).err();
+        let said = service.cli(args).expect(3).err();
         let what = if args.contains(&"--run") { "run 1 of job" } else { "job" };
         let gone = format!("what {what} printed under the service before is not kept; 'log' in its");
         assert!(said.contains(&gone), "{said}");
@@ -298,7 +298,7 @@ fn a_run_of_which_nothing_is_kept_is_no_silence_in_a_pipe() {
         let job = service.status_json("job");
         job["run"] == 2 && job["state"] == "scheduled"
     });
-    let said = service.cli(&["logs", "--run", "1", "job"]).expect(0).err();
+    let said = service.cli(&["logs", "--run", "1", "job"]).expect(3).err();
     assert!(said.contains("what run 1 of job printed under the service before is not kept"), "{said}");
 }
 
