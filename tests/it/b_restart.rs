@@ -500,3 +500,17 @@ fn a_restart_by_a_client_begins_to_count_anew() {
     (5..7).for_each(die);
     assert_eq!((counted(), service.state("web")), (2.into(), "running".to_owned()));
 }
+
+#[test]
+fn a_definition_that_is_mended_is_tried_at_once() {
+    let service = Service::new();
+    let delays = ["--restart-delay", "10m", "--restart-delay-max", "10m"];
+    service.start(&[&["--name", "web", "--restart", "always"], &delays[..], &["--", "false"]].concat());
+    service.until_state("web", "backoff");
+    service.ok(&["update", "web", "--label", "a=b"]);
+    assert_eq!(service.state("web"), "backoff", "nothing of its run is another");
+    service.ok(&["update", "--no-restart", "web", "--", "sleep", "86302"]);
+    assert_eq!(service.state("web"), "backoff");
+    service.ok(&["update", "web", "--", "sleep", "86303"]);
+    assert_eq!(service.state("web"), "running");
+}

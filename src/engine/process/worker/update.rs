@@ -27,14 +27,19 @@ impl Worker {
     /// Asked twice, it is done once: the second time nothing differs, and a restart is waited for.
     pub(super) fn update(&mut self, spec: &Arc<Spec>, outdated: OutdatedRun, cause: &str, answer: AnswerTo) {
         let refusal = if outdated == OutdatedRun::Restart { self.no_next_run(spec) } else { None };
-        if let Err(e) = refusal.map_or_else(|| self.replace_spec(spec, cause), Err) {
-            return answer.give(self.process.show(), Some(e));
-        }
+        let is_for_next_run = match refusal.map_or_else(|| self.replace_spec(spec, cause), Err) {
+            Ok(is_for_next_run) => is_for_next_run,
+            Err(e) => return answer.give(self.process.show(), Some(e)),
+        };
         let run = self.record.run;
         let until = match (outdated, self.record.state) {
             (OutdatedRun::Restart, State::Starting | State::Running) if self.record.outdated => {
                 restart::begin_anew(&mut self.record);
                 return self.go(Ask::Restart { key: None }, cause, Some(answer));
+            }
+            // What is tried again is tried as it is by now, and not as late as it was before.
+            (OutdatedRun::Restart, State::Backoff) if is_for_next_run => {
+                return self.go(Ask::Start, cause, Some(answer));
             }
             (OutdatedRun::Restart, State::Starting) => Until::Running { run },
             (OutdatedRun::Restart, State::Stopping) if self.record.stop.then == AfterStop::Run => {
@@ -46,7 +51,8 @@ impl Worker {
         self.answer();
     }
 
-    fn replace_spec(&mut self, spec: &Arc<Spec>, cause: &str) -> Result<(), Error> {
+    /// Returns whether the next run is another one by it.
+    fn replace_spec(&mut self, spec: &Arc<Spec>, cause: &str) -> Result<bool, Error> {
         if self.process.context.is_stopping() {
             return Err(context::ending());
         }
@@ -58,7 +64,7 @@ impl Worker {
         }
         let changed = fields::changed(&present, spec);
         if changed.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(field) = changed.iter().find(|field| field.effect == Effect::Never) {
             let e = format!("{label} keeps its {}: it can only be said of a new process", field.key);
@@ -127,7 +133,7 @@ impl Worker {
             }
             self.look_again(spec);
         }
-        Ok(())
+        Ok(is_for_next_run)
     }
 
     fn is_without_run(&self) -> bool {
