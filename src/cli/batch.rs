@@ -137,12 +137,13 @@ pub fn tell_late(items: &mut [Item], until: Until, timeout: Option<Duration>) {
         // What the service says of it follows the state.
         let state = e.message.split_once(" is still ").map_or("there", |(_, state)| state);
         let state = state.replacen(State::Backoff.name(), "between two attempts", 1);
+        let why = item.process.as_ref().and_then(Process::awaited).unwrap_or(&label);
         let (what, next) = match until {
             Until::Stopped => {
                 ("has not stopped", format!("until it is up: provost wait --for ready {label}; to end it"))
             }
-            Until::Running => ("is not running", format!("'provost why {label}' tells more; to end it")),
-            Until::Ready => ("is not ready", format!("'provost why {label}' tells more; to end it")),
+            Until::Running => ("is not running", format!("'provost why {why}' tells more; to end it")),
+            Until::Ready => ("is not ready", format!("'provost why {why}' tells more; to end it")),
         };
         e.message = format!("{label} {what} after {after}: it is {state}, and goes on");
         e.hint = format!("{next}: provost stop {label}");

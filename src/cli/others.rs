@@ -21,7 +21,7 @@ pub fn tell_followers(session: &Session, client: &mut Client, items: &[Item]) {
     for process in followers(changed, &all) {
         let (label, state) = (process.label(), text::state(process, Timestamp::now()));
         stdout::notice(&match process.is_blocked {
-            true => format!("{label} goes with it, and starts again when that is ready"),
+            true => format!("{label} goes with it, and waits until that is started again"),
             false => format!("{label} goes with it: {state}"),
         });
     }

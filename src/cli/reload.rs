@@ -144,7 +144,7 @@ fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
     if !waiting.is_empty() {
         let hold = if waiting.len() == 1 { "holds" } else { "hold" };
         stdout::notice(&format!(
-            "{} {hold} from the next start of the service on, which an upgrade is not",
+            "{} {hold} from the next start of the service on, which an upgrade is not, and which starts its processes anew",
             waiting.join(", ")
         ));
     }
@@ -170,6 +170,9 @@ fn of_remote(mode: Mode, session: &mut Session) -> Result<u8, Error> {
         None => NOTHING.to_owned(),
         Some(gateway) => files_again(&mut client, &gateway).map_err(|e| match e.code {
             Code::Refused => refused(e).hint("an administrator of that service does it: 'provost reload'"),
+            _ if e.hint.is_empty() => {
+                e.hint("from here files are read again; settings, on the service's machine: provost reload")
+            }
             _ => e,
         })?,
     };

@@ -294,9 +294,16 @@ fn what_next(p: &Process, now: Timestamp) -> Option<String> {
             None if p.schedule.is_on() => {
                 format!("its schedule is suspended until 'provost start {label}', which also runs it at once")
             }
+            None if p.state == State::Failed && p.name.is_some() => {
+                format!(
+                    "it stays so until 'provost start {label}', or until another service begins and tries it"
+                )
+            }
             None => format!("it stays so until 'provost start {label}'"),
         }),
-        State::Running | State::Starting => None,
+        // Of that there is more to know.
+        State::Starting => p.awaited().map(|other| format!("'provost why {other}' tells of that")),
+        State::Running => None,
     }
 }
 

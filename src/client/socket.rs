@@ -145,7 +145,7 @@ fn why_not(path: &Path, e: &io::Error) -> Error {
         }
         io::ErrorKind::PermissionDenied => {
             Error::new(Code::Refused, format!("user {uid} may not connect to {path}: permission denied"))
-                .hint("connect as the user whose service it is, or as root, or have [local.group_roles] of its configuration give one of your groups a role")
+                .hint("connect as the user whose service it is, or as root, or have [local.group_roles] of its configuration give one of your groups a role, which holds from the next start of the service on")
         }
         _ => unreachable(format!("cannot connect to {path}: {e}"))
             .hint(format!("looked as user {uid}; is it the socket of 'provost serve'?")),

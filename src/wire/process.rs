@@ -337,6 +337,13 @@ impl Process {
         self.state.is_at_rest() && self.schedule.is_on() && self.next_run_at.is_none()
     }
 
+    /// The first one for which its start waits, if that is another process.
+    #[must_use]
+    pub fn awaited(&self) -> Option<&str> {
+        let first = self.waits_for.split(" (").next().filter(|_| self.state == State::Starting)?;
+        first.parse::<Name>().is_ok().then_some(first)
+    }
+
     pub(in crate::wire) fn to_wire(&self) -> v1::Process {
         v1::Process {
             id: self.id.as_bytes().to_vec(),

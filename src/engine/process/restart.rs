@@ -113,6 +113,9 @@ pub fn plan(next: Next, record: &Record, rules: &RestartRules) -> String {
     match next {
         Next::Rest => String::new(),
         Next::GiveUp => "there will be no other".to_owned(),
+        Next::Run { after_ms: 0 } if n > 1 => {
+            format!("attempt {n}{of} at once: the run was a healthy one, as of reset_after")
+        }
         Next::Run { after_ms: 0 } => format!("attempt {n}{of} at once"),
         Next::Run { after_ms } => format!("attempt {n}{of} in {after_ms} ms"),
     }
