@@ -1,29 +1,57 @@
-//! What a stop or a restart also does to processes that nobody named: those that require the others.
+//! What a stop or a restart also does to processes that nobody named: those that require the others, and
+//! those that the others require.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::cli::session::Session;
 use crate::cli::{stdout, text};
 use crate::client::Client;
-use crate::wire::event::CAUSE_DEPENDENCY;
+use crate::wire::event::{CAUSE_DEPENDENCY, CAUSE_FOR};
 use crate::wire::process::{Process, State};
 use crate::wire::reply::Item;
 use crate::wire::request::List;
 use crate::wire::time::Timestamp;
 
-/// Says on standard error who has gone with those of the answer. A program may ask for events.
-pub fn tell_followers(session: &Session, client: &mut Client, items: &[Item]) {
+/// Says on standard error who has gone with those of the answer, and who was started for them since they were
+/// asked for. A program may ask for events.
+pub fn tell_followers(session: &Session, client: &mut Client, items: &[Item], asked: Option<Timestamp>) {
     let changed = items.iter().filter(|item| item.error.is_none()).filter_map(|item| item.process.as_ref());
     if session.is_json() || changed.clone().next().is_none() {
         return;
     }
     let all = client.list(List::default()).unwrap_or_default();
+    // Another machine has another clock.
+    let asked = asked.filter(|_| !session.remote.is_given());
+    for (process, whom) in asked.map(|asked| started_for(changed.clone(), &all, asked)).unwrap_or_default() {
+        stdout::notice(&format!("{} is started with it, since {whom} requires it", process.label()));
+    }
     for process in followers(changed, &all) {
         let (label, state) = (process.label(), text::state(process, Timestamp::now()));
         stdout::notice(&match process.is_blocked {
             true => format!("{label} goes with it, and waits until that is started again"),
             false => format!("{label} goes with it: {state}"),
         });
+    }
+}
+
+/// Those that were started since then because these require them, or one another; each with who does.
+fn started_for<'a>(
+    changed: impl Iterator<Item = &'a Process>,
+    all: &'a [Process],
+    asked: Timestamp,
+) -> Vec<(&'a Process, &'a str)> {
+    let mut known: HashSet<String> = changed.map(Process::label).collect();
+    let mut found = Vec::new();
+    loop {
+        let is_new = |process: &&Process| !known.contains(&process.label());
+        let recent = all.iter().filter(is_new).filter(|process| process.started_at >= Some(asked));
+        let whom = |process: &'a Process| Some((process, process.cause.rsplit_once(CAUSE_FOR)?.1));
+        let new: Vec<_> = recent.filter_map(whom).filter(|(_, whom)| known.contains(*whom)).collect();
+        if new.is_empty() {
+            return found;
+        }
+        known.extend(new.iter().map(|(process, _)| process.label()));
+        found.extend(new);
     }
 }
 
@@ -75,5 +103,15 @@ mod tests {
         let found: Vec<_> =
             followers([&db].into_iter(), &all).iter().map(|process| process.label()).collect();
         assert_eq!(found, ["api", "web"]);
+        let all = [
+            of("db", "uid 0, for web", State::Running, 6),
+            of("disk", "uid 0, for db", State::Starting, 5),
+            of("cache", "uid 0, for web", State::Running, 4),
+            of("other", "uid 0", State::Running, 7),
+        ];
+        let web = of("web", "uid 0", State::Running, 8);
+        let found = started_for([&web].into_iter(), &all, Timestamp(5));
+        let found: Vec<_> = found.iter().map(|(process, whom)| (process.label(), *whom)).collect();
+        assert_eq!(found, [("db".to_owned(), "web"), ("disk".to_owned(), "db")]);
     }
 }

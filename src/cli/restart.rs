@@ -17,6 +17,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::process::Process;
 use crate::wire::reply::Item;
 use crate::wire::request::{Until, Wait};
+use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command =
     Command::new("restart", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).writes();
@@ -87,11 +88,12 @@ fn restart(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
         Pace::AtOnce { wait, timeout } => {
             let mut client = session.client_for(&mut args.targets)?;
             let progress = Progress::begin(session, &args.targets, Wanted::Ready);
+            let asked = Some(Timestamp::now());
             let items = in_order(client.restart(args.targets.clone())?, &args.targets);
             drop(progress);
             let Some(until) = wait else {
                 let counts = report_states(session, &items);
-                tell_followers(session, &mut client, &items);
+                tell_followers(session, &mut client, &items, asked);
                 return Ok(counts.exit_code());
             };
             // What could not be restarted is told before the wait for the others, which may be long.
@@ -100,7 +102,7 @@ fn restart(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
             session.out.flush();
             let items = waited(&mut client, &done, (until, timeout), session)?;
             let counts = counts.and(report_states(session, &items));
-            tell_followers(session, &mut client, &done);
+            tell_followers(session, &mut client, &done, asked);
             Ok(counts.exit_code())
         }
         Pace::OneByOne { timeout } => one_by_one(args.targets, timeout, session),

@@ -65,7 +65,7 @@ fn run(mut stop: Stop, session: &mut Session) -> Result<u8, Error> {
         let line = text::state(p, now);
         if p.state.is_at_rest() { Expectation::Yes(line) } else { Expectation::No(line) }
     });
-    tell_followers(session, &mut client, &items);
+    tell_followers(session, &mut client, &items, None);
     if !keeps_schedule && !session.is_json() {
         let stopped =
             items.iter().filter(|item| item.error.is_none()).filter_map(|item| item.process.as_ref());

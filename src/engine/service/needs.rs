@@ -10,6 +10,7 @@ use crate::engine::process::restart::is_done;
 use crate::engine::service::engine::{Asked, Engine};
 use crate::sys::poll::Waker;
 use crate::wire::error::{Code, Error};
+use crate::wire::event::CAUSE_FOR;
 use crate::wire::id::ProcessId;
 use crate::wire::order::{Node, order};
 use crate::wire::spec::Spec;
@@ -29,17 +30,18 @@ impl Engine {
                     let record = needed.record();
                     if record.state.is_at_rest() && !is_done(&record, &needed.spec()) {
                         self.context.board.is_to_start(needed.id);
-                        to_start.push(Arc::clone(&needed));
+                        to_start.push((Arc::clone(&needed), process.label()));
                     }
                     left.push(needed);
                 }
             }
         }
         // The board knows of all of them before the first one looks there.
-        for process in to_start {
+        for (process, whom) in to_start {
             let (to, _) = unbounded();
             let answer = AnswerTo::new(to, 0, Waker::for_this_thread());
-            process.send(Msg::Ask { what: Ask::Start, cause: asked.cause.clone(), answer });
+            let cause = format!("{}{CAUSE_FOR}{whom}", asked.cause);
+            process.send(Msg::Ask { what: Ask::Start, cause, answer });
         }
     }
 
