@@ -87,9 +87,9 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
         return Err(e.hint("name it: provost -H NAME apply FILE; what runs there is written down by: provost -H NAME export '*'"));
     }
     // That of the service that is addressed, or else the one that it would have.
-    let path = args.path.or_else(|| of_service(session)).or_else(state::default_config).ok_or_else(|| {
-        Error::usage("there is no configuration where one usually is").hint("name it: provost apply FILE")
-    })?;
+    let path = args.path.clone().or_else(|| of_service(session)).or_else(state::default_config).ok_or_else(
+        || Error::usage("there is no configuration where one usually is").hint("name it: provost apply FILE"),
+    )?;
     // Its age before it is read: what is changed meanwhile is newer.
     let age = applied::newest(&path);
     let declared = Declared::read(&path).inspect_err(|_| {
@@ -116,23 +116,11 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
         for (who, whom) in followers(&steps, wanted) {
             stdout::notice(&format!("{who} requires {whom}, and stops and starts with it"));
         }
-    }
-    let removed = steps.iter().filter(|step| step.action == Action::Remove).count();
-    if removed > 0
-        && let Some(own) = of_service(session).filter(|own| !files::is_same(own, &path))
-    {
-        let is_part = own.parent().map(|dir| dir.join("conf.d")).is_some_and(|dir| {
-            files::is_same(&dir, &path) || path.parent().is_some_and(|parent| files::is_same(&dir, parent))
-        });
-        let (own, path) = (text::path(&own), text::path(&path));
-        if is_part && args.mode != Mode::DryRun {
-            let e = format!("{path} is a part of {own}, and what only the rest declares would be removed");
-            return Err(Error::new(Code::Refused, e).hint("all of it is applied by: provost apply"));
+        for step in steps.iter().filter(|step| step.ends_run) {
+            stdout::notice(&format!("{} runs, and is stopped for that", step.name));
         }
-        stdout::notice(&format!(
-            "{path} is not the configuration of the service, {own}: what only that declares is removed"
-        ));
     }
+    tell_whose(&path, &steps, &args, session)?;
     // What is missing on this machine need not be on another; and once it is done, the outcome tells.
     if args.mode != Mode::Yes && !session.remote.is_given() {
         declared.tell_missing();
@@ -184,6 +172,43 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     let begun = if args.at_start { &[] } else { &steps[..] };
     tell_at_rest(&mut client, wanted, begun, session)?;
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
+}
+
+/// Says where this is not the file by which the service begins; refuses it if it is a part of that one alone.
+fn tell_whose(path: &Path, steps: &[Step], args: &ApplyArgs, session: &Session) -> Result<(), Error> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let removes = steps.iter().any(|step| step.action == Action::Remove);
+    let shown = text::path(path);
+    if session.remote.is_given() {
+        let again = "that service applies its own configuration again when it begins: change it there, too";
+        stdout::notice(&match removes {
+            true => {
+                format!("what {shown} does not declare is removed ('provost update' changes one); {again}")
+            }
+            false => again.to_owned(),
+        });
+        return Ok(());
+    }
+    let Some(own) = of_service(session).filter(|own| !files::is_same(own, path)) else { return Ok(()) };
+    let is_part = own.parent().map(|dir| dir.join("conf.d")).is_some_and(|dir| {
+        files::is_same(&dir, path) || path.parent().is_some_and(|parent| files::is_same(&dir, parent))
+    });
+    let own = text::path(&own);
+    if is_part && removes && args.mode != Mode::DryRun {
+        let e = format!("{shown} is a part of {own}, and what only the rest declares would be removed");
+        return Err(Error::new(Code::Refused, e).hint("all of it is applied by: provost apply"));
+    }
+    if is_part && !removes {
+        return Ok(());
+    }
+    let what = match removes {
+        true => "what only that declares is removed",
+        false => "which holds again when the service begins anew",
+    };
+    stdout::notice(&format!("{shown} is not the configuration of the service, {own}: {what}"));
+    Ok(())
 }
 
 /// Sections of the service itself are not applied.

@@ -75,6 +75,8 @@ pub struct Step {
     pub name: Name,
     /// Which one it is, if it is there.
     pub id: Option<ProcessId>,
+    /// Something of it runs that this ends for good.
+    pub ends_run: bool,
     pub differences: Vec<Difference>,
     /// As it is to be; none: it is not to be.
     pub wanted: Option<Wanted>,
@@ -121,6 +123,7 @@ pub fn plan(present: &[Definition], wanted: &[Wanted]) -> Result<Vec<Step>, Erro
         action: Action::Remove,
         name: held.process.name.clone().expect("it was found by its name"),
         id: Some(held.process.id),
+        ends_run: !held.process.state.is_at_rest(),
         differences: Vec::new(),
         wanted: None,
     }));
@@ -167,6 +170,7 @@ fn added(wanted: &Wanted, id: Option<ProcessId>) -> Step {
         action: Action::Add,
         name: wanted.spec.name.clone().expect("what is declared has a name"),
         id,
+        ends_run: false,
         differences: differences(None, Some(&wanted.spec)),
         wanted: Some(wanted.clone()),
     }
@@ -204,6 +208,7 @@ fn step(held: &Definition, wanted: &Wanted) -> Option<Step> {
         action,
         name: wanted.spec.name.clone()?,
         id: Some(held.process.id),
+        ends_run: runs && action == Action::Replace,
         differences: differences(Some(&held.spec), Some(&wanted.spec)),
         wanted: Some(wanted.clone()),
     })
