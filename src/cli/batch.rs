@@ -137,6 +137,8 @@ pub fn tell_late(items: &mut [Item], until: Until, timeout: Option<Duration>) {
         // What the service says of it follows the state.
         let state = e.message.split_once(" is still ").map_or("there", |(_, state)| state);
         let state = state.replacen(State::Backoff.name(), "between two attempts", 1);
+        let has_schedule = item.process.as_ref().is_some_and(|process| process.schedule.is_on());
+        let end = if has_schedule { "stop --keep-schedule" } else { "stop" };
         let why = item.process.as_ref().and_then(Process::awaited).unwrap_or(&label);
         let (what, next) = match until {
             Until::Stopped => {
@@ -146,7 +148,7 @@ pub fn tell_late(items: &mut [Item], until: Until, timeout: Option<Duration>) {
             Until::Ready => ("is not ready", format!("'provost why {why}' tells more; to end it")),
         };
         e.message = format!("{label} {what} after {after}: it is {state}, and goes on");
-        e.hint = format!("{next}: provost stop {label}");
+        e.hint = format!("{next}: provost {end} {label}");
     }
 }
 

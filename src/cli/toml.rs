@@ -17,7 +17,8 @@ pub fn section(path: &[&str], fields: &Map<String, Value>) -> String {
     out
 }
 
-fn key(name: &str) -> String {
+/// A key; one with a dot in it would be two.
+pub fn key(name: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !name.is_empty() && name.chars().all(is_bare) { name.to_owned() } else { text(name) }
 }

@@ -18,6 +18,7 @@ use crate::cli::state;
 use crate::cli::state::Given;
 use crate::cli::stdout;
 use crate::cli::text;
+use crate::cli::toml;
 use crate::config;
 use crate::gateway::settings::UserSource;
 use crate::sys::terminal::ask_silently;
@@ -119,7 +120,7 @@ fn run(args: UserArgs, session: &mut Session) -> Result<u8, Error> {
             if files.roles.by_user.contains_key(name.as_str()) {
                 stdout::notice(FOLLOWS);
             } else {
-                let line = format!("[grpc.user_roles] {name} = \"operator\"");
+                let line = format!("[grpc.user_roles] {} = \"operator\"", toml::key(name.as_str()));
                 let then = "then 'provost reload'";
                 stdout::notice(&format!(
                     "{name} may do nothing yet; add to the configuration: {line}, and a role of the certificate in \

@@ -58,13 +58,15 @@ fn run(target: String, session: &mut Session) -> Result<u8, Error> {
         // What one of ours says last of all is how to mend it.
         let is_hint = |line: &&String| line.starts_with("provost: hint: ");
         let last_of = |lines: &'_ [String]| lines.iter().rev().find(|line| !is_hint(line)).cloned();
-        let last_line = last_of(&lines.latest).or_else(|| last_of(&lines.before));
+        let last_line = last_of(&lines.latest);
+        let line_before = if last_line.is_none() { last_of(&lines.before) } else { None };
         let events = latest_events(&mut client, process)?;
         let facts = Facts {
             stopper: stopper(process, &events),
             killer: killer(process, &events),
             is_background: went_into_background(process, &events),
             last_line: last_line.as_deref(),
+            line_before: line_before.as_deref(),
             unfit_before: unfit_before(process, &events),
             // What failed and was started again: then the latest lines are of another run.
             before: if died_before(process) { &lines.before } else { &[] },
@@ -143,6 +145,8 @@ struct Facts<'a> {
     /// The program went on in the background, and that was ended.
     is_background: bool,
     last_line: Option<&'a str>,
+    /// Of the run before, where the latest has printed nothing.
+    line_before: Option<&'a str>,
     /// Why the run before was ended by the service.
     unfit_before: Option<&'a str>,
     /// The last lines of the run before, if that has died.
@@ -197,6 +201,7 @@ fn sentence(p: &Process, facts: &Facts<'_>, now: Timestamp) -> String {
     }));
     parts.extend(what_next(p, now));
     parts.extend(facts.last_line.map(|line| format!("last output: {line}")));
+    parts.extend(facts.line_before.map(|line| format!("last output, of the run before: {line}")));
     format!("{}: {}", p.label(), parts.join("; "))
 }
 
@@ -349,6 +354,14 @@ mod tests {
             ),
             "{told}"
         );
+    }
+
+    #[test]
+    fn a_line_of_the_run_before_is_told_as_that() {
+        let told =
+            |line_before| sentence(&process("web"), &Facts { line_before, ..Facts::default() }, Timestamp(9));
+        assert!(told(Some("GET / 200")).ends_with("; last output, of the run before: GET / 200"));
+        assert!(!told(None).contains("output"));
     }
 
     #[test]

@@ -75,7 +75,9 @@ fn certificate(e: &Fault) -> String {
         Fault::ExpiredRevocationListContext { next_update, .. } => {
             format!("cannot be checked: the revocation list has expired on {}", at(next_update.as_secs()))
         }
-        Fault::BadSignature => "has a wrong signature: it may be of another authority that has the same name".to_owned(),
+        Fault::BadSignature => {
+            "has a wrong signature: it may be of another authority that has the same name".to_owned()
+        }
         Fault::InvalidPurpose | Fault::InvalidPurposeContext { .. } => {
             "was not made for this purpose (extended key usage)".to_owned()
         }

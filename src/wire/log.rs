@@ -171,7 +171,8 @@ impl Log {
             return Err(Error::usage(what).hint(format!("keep at least {KEPT_MIN}")));
         }
         if self.size.is_some_and(|size| size < SIZE_MIN) {
-            return bad(format!("a log of at most {} bytes is too small", self.size.unwrap_or_default()));
+            let size = self.size.unwrap_or_default();
+            return bad(format!("a log_size of {size} bytes is too small: {SIZE_MIN} (4 KiB) is the least"));
         }
         if self.age.is_some_and(|age| age.is_zero() || age > DURATION_MAX) {
             return bad("the age of a log is outside of a millisecond to a year".into());

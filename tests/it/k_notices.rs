@@ -152,6 +152,10 @@ fn who_stops_with_another_is_told() {
         let said = service.ok(&["start", "web"]);
         assert!(!said.contains("db (stopped)"), "{said}");
     }
+    service.ok(&["stop", "web", "db"]);
+    let said = service.cli(&["restart", "--wait", "web"]).expect(0).err();
+    assert!(said.contains("db is started with it, since web requires it"), "{said}");
+    assert_eq!(service.status_json("db")["cause"], format!("uid {}, for web", provost::sys::system::euid()));
 }
 
 #[test]
@@ -179,6 +183,9 @@ fn a_password_that_is_changed_holds_when_the_gateway_has_read_it() {
     assert!(added.expect(0).err().contains("[grpc.user_roles] ann = "), "{added:?}");
     let changed = user(&["passwd", "ann"], "second of many words");
     assert!(changed.expect(0).err().contains("follows within a second"), "{changed:?}");
+    // A name with a dot in it is one key.
+    let added = user(&["add", "ops.example"], "third of many words");
+    assert!(added.expect(0).err().contains("[grpc.user_roles] \"ops.example\" = "), "{added:?}");
 }
 
 #[test]
@@ -230,6 +237,9 @@ fn an_apply_names_what_it_has_not_waited_for() {
     let said = service.cli(&["apply", "--yes"]).expect(0).err();
     assert!(said.ends_with("not waited until they are ready: provost wait --for ready web"), "{said}");
     assert_eq!(service.cli(&["apply", "--yes"]).expect(0).err(), "", "it has begun nothing");
+    fs::write(&path, db).expect("it is ours");
+    let said = service.cli(&["apply", "--dry-run"]).expect(3).err();
+    assert!(said.contains("web runs, and is stopped for that"), "{said}");
 }
 
 #[test]
