@@ -176,7 +176,7 @@ fn check_alone(file: Option<PathBuf>, session: &mut Session) -> Result<u8, Error
     })?;
     let checked = check(&file, session)?;
     checked.0.tell_missing();
-    config::missing_groups(&checked.1.local).iter().for_each(|what| stdout::notice(what));
+    config::missing_groups(&checked.1.local.unknown_groups).iter().for_each(|what| stdout::notice(what));
     #[cfg(feature = "gateway")]
     checked.1.grpc.iter().flat_map(config::missing_files).for_each(|what| stdout::notice(&what));
     let count = checked.0.processes.len();

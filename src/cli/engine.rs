@@ -146,7 +146,7 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
             (config::Config::default(), false)
         }
     };
-    config::missing_groups(&config.local).iter().for_each(|what| stdout::log(what));
+    config::missing_groups(&config.local.unknown_groups).iter().for_each(|what| stdout::log(what));
     let socket = session.socket()?;
     let internal = is_known.then(|| internal(&config, &args, &socket)).transpose()?;
     let on_demand = on_demand(&config, &args, &socket)?;

@@ -110,7 +110,7 @@ pub fn changes(socket: &Path, config: &Path) -> Result<Vec<Change>, Error> {
 /// Whether the service could read this configuration, and which groups it names that there are not.
 pub fn check(socket: &Path, config: &Path) -> Result<Vec<String>, Error> {
     let config = config::load(config, state::directory_of(socket).ok().as_deref())?;
-    Ok(config::missing_groups(&config.local))
+    Ok(config::missing_groups(&config.local.unknown_groups))
 }
 
 fn path(socket: &Path) -> PathBuf {

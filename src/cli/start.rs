@@ -200,8 +200,8 @@ fn start_new(
     Ok(items)
 }
 
-/// What it needs and what has to be started for that. Not who is in a group: that is not known here; and a job
-/// whose work is done stays so.
+/// What it needs and what has to be started for that. Not who is in a group: that is not known here; and a
+/// job whose work is done stays so.
 fn needed_at_rest(client: &mut Client, spec: &Spec) -> Vec<String> {
     let needs = spec.needs.requires.iter().chain(&spec.needs.wants).filter(|name| !name.starts_with('@'));
     let needs: Vec<_> = needs.cloned().collect();

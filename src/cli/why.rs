@@ -347,21 +347,21 @@ mod tests {
         let exit = Some(Exit { ran: Duration::from_secs(8), ..Exit::with(End::Signal(15)) });
         let p = Process { run: 2, exit, ..process("web") };
         let unfit_before = Some("it was not ready within 8 s");
-        let told = sentence(&p, &Facts { unfit_before, ..Facts::default() }, Timestamp(10_000));
+        let said = sentence(&p, &Facts { unfit_before, ..Facts::default() }, Timestamp(10_000));
         assert!(
-            told.contains(
+            said.contains(
                 "; the run before was ended: it was not ready within 8 s (SIGTERM, 8.0 s after start)"
             ),
-            "{told}"
+            "{said}"
         );
     }
 
     #[test]
     fn a_line_of_the_run_before_is_told_as_that() {
-        let told =
+        let said =
             |line_before| sentence(&process("web"), &Facts { line_before, ..Facts::default() }, Timestamp(9));
-        assert!(told(Some("GET / 200")).ends_with("; last output, of the run before: GET / 200"));
-        assert!(!told(None).contains("output"));
+        assert!(said(Some("GET / 200")).ends_with("; last output, of the run before: GET / 200"));
+        assert!(!said(None).contains("output"));
     }
 
     #[test]

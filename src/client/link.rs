@@ -220,7 +220,7 @@ fn garbled(e: &Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::patience;
+    use crate::sys::soon;
     use std::thread;
 
     fn answer_with(bytes: Vec<u8>) -> Fault {
@@ -268,7 +268,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
         let mut link = Link::over(ours);
-        patience::until("it is closed", || {
+        soon::until("it is closed", || {
             matches!(link.send(&Request::Service, None, None), Err(Fault::Unsent(_)))
         });
     }

@@ -8,7 +8,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
-use crate::config::LocalSettings;
 use crate::engine::process::users::{self, Wanted};
 #[cfg(feature = "gateway")]
 use crate::gateway::settings::GatewaySettings;
@@ -45,13 +44,13 @@ pub fn missing(spec: &Spec) -> Vec<String> {
     missing
 }
 
-/// The same of groups that have roles.
+/// The same of groups that have roles, by those that there are not.
 #[must_use]
-pub fn missing_groups(local: &LocalSettings) -> Vec<String> {
-    let told = |name: &String| {
+pub fn missing_groups(unknown: &[String]) -> Vec<String> {
+    let said = |name: &String| {
         format!("[local.group_roles]: there is no group {}: nobody has its role", quoted(name))
     };
-    local.unknown_groups.iter().map(told).collect()
+    unknown.iter().map(said).collect()
 }
 
 /// The same of the gateway's files.

@@ -192,7 +192,7 @@ mod tests {
     use crossbeam_channel::{Receiver, Sender, bounded};
 
     use super::*;
-    use crate::sys::patience::until;
+    use crate::sys::soon::until;
 
     fn pool() -> Pool {
         // Nobody is asked.

@@ -189,7 +189,7 @@ fn has_id(pid: u32, id: ProcessId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::patience;
+    use crate::sys::soon;
     use std::net::TcpListener;
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
         let is_ending = |port: Port, by| port.is_ending(inode, by).unwrap();
         assert!(!is_ending(others, Stranger::Process(ours)) && is_ending(others, Stranger::OfUser(0)));
         drop(listener);
-        patience::until("nobody listens", || others.listeners().unwrap().is_empty());
+        soon::until("nobody listens", || others.listeners().unwrap().is_empty());
         assert!(is_ending(others, Stranger::Process(ours)), "it has just gone");
         other.wait().unwrap();
     }
@@ -224,7 +224,7 @@ mod tests {
     /// A listener where another one was closed just now.
     fn bound(address: SocketAddr) -> TcpListener {
         let mut listener = None;
-        patience::until("the port is free", || {
+        soon::until("the port is free", || {
             listener = TcpListener::bind(address).ok();
             listener.is_some()
         });
@@ -246,7 +246,7 @@ mod tests {
         assert!(is_refused(refused));
         assert!(port.connect(Duration::from_secs(20)).is_ok(), "it is the provider's own now");
         drop(second);
-        patience::until("nobody listens", || port.listeners().unwrap().is_empty());
+        soon::until("nobody listens", || port.listeners().unwrap().is_empty());
         let mut late = None;
         let refused = port.connect_by(|| {
             late = Some(bound(address));

@@ -117,7 +117,7 @@ pub fn connect_to_socket_at_once(path: &Path) -> io::Result<UnixStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::patience;
+    use crate::sys::soon;
     use std::net::TcpListener;
     use std::os::fd::AsFd;
     use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -148,7 +148,7 @@ mod tests {
         };
         assert_eq!((error.kind(), connected.is_empty()), (io::ErrorKind::WouldBlock, false));
         drop(listener);
-        patience::until("nobody listens", || {
+        soon::until("nobody listens", || {
             connect_to_socket_at_once(&path).unwrap_err().kind() == io::ErrorKind::ConnectionRefused
         });
         std::fs::remove_dir_all(&dir).unwrap();

@@ -99,7 +99,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::sys::patience;
+    use crate::sys::soon;
 
     #[test]
     fn who_is_ready_is_told_by_its_key() {
@@ -112,7 +112,7 @@ mod tests {
         epoll.change(theirs.as_fd(), 8, Interest::default()).unwrap();
         assert_eq!(epoll.ready().unwrap(), []);
         drop(ours);
-        patience::until("it is hung up", || epoll.ready().unwrap() == [Ready { key: 8, is_hung_up: true }]);
+        soon::until("it is hung up", || epoll.ready().unwrap() == [Ready { key: 8, is_hung_up: true }]);
         epoll.remove(theirs.as_fd()).unwrap();
         assert_eq!(epoll.ready().unwrap(), []);
     }

@@ -170,7 +170,7 @@ fn line_of(line: &str) -> Option<(u16, Listener)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::patience;
+    use crate::sys::soon;
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::MetadataExt;
@@ -205,7 +205,7 @@ mod tests {
             assert_eq!(found, [[expected], [expected]]);
             assert_eq!(expected.is_at_loopback(), is_at_loopback, "{at}");
             drop(listener);
-            patience::until("it is found no more", || both(address).iter().all(Vec::is_empty));
+            soon::until("it is found no more", || both(address).iter().all(Vec::is_empty));
         }
     }
 

@@ -246,8 +246,8 @@ fn own_code() -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::patience;
     use crate::sys::pipe::pipe;
+    use crate::sys::soon;
     use std::io::{Seek, SeekFrom, Write};
     use std::os::fd::AsFd;
     use std::os::unix::fs::FileExt;
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(splice(r.as_fd(), &file, 100).unwrap(), 6);
         assert_eq!(splice(r.as_fd(), &file, 100).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(w);
-        patience::until("it ends", || splice(r.as_fd(), &file, 100).is_ok_and(|len| len == 0));
+        soon::until("it ends", || splice(r.as_fd(), &file, 100).is_ok_and(|len| len == 0));
         let mut got = [0; 11];
         file.read_exact_at(&mut got, 100).unwrap();
         assert_eq!(&got, b"hello world");

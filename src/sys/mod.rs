@@ -25,8 +25,6 @@ pub mod limits;
 pub mod listeners;
 pub mod lookup;
 pub mod memory;
-#[cfg(test)]
-pub mod patience;
 pub mod pidfd;
 pub mod pipe;
 pub mod poll;
@@ -34,6 +32,8 @@ pub mod procfs;
 pub mod rest;
 pub mod signal;
 pub mod socket;
+#[cfg(test)]
+pub mod soon;
 pub mod spares;
 #[cfg(feature = "gateway")]
 pub mod spin;

@@ -100,7 +100,7 @@ pub fn widen_pipe(pipe: BorrowedFd<'_>, len: usize) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::patience;
+    use crate::sys::soon;
     use std::io::Read;
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
         File::from(r.try_clone().unwrap()).read_exact(&mut vec![0; 8192]).unwrap();
         assert_eq!(write_at_once(w.as_fd(), b"again").unwrap(), 5);
         drop(r);
-        patience::until("nobody reads", || write_at_once(w.as_fd(), b"gone").is_err());
+        soon::until("nobody reads", || write_at_once(w.as_fd(), b"gone").is_err());
         let file = tempfile::tempfile().unwrap();
         assert_eq!(write_at_once(file.as_fd(), b"a file").unwrap(), 6);
     }

@@ -17,7 +17,8 @@ pub const STOPPED_SCHEDULE: &str = "its schedule is suspended";
 /// What the cause begins with of what follows from the end of a process that it requires, whose name is
 /// behind it.
 pub const CAUSE_DEPENDENCY: &str = "dependency ";
-/// What stands in the cause between who asked and the process that was asked for, where that requires this one.
+/// What stands in the cause between who asked and the process that was asked for, where that requires this
+/// one.
 pub const CAUSE_FOR: &str = ", for ";
 
 /// The cause of events that follow from what a new engine or service has found.

@@ -476,7 +476,7 @@ fn an_id_is_that_of_one_process() {
 
 /// An operator who has mended what was wrong does not pay for the restarts before.
 #[test]
-fn a_restart_by_a_client_begins_to_count_anew() {
+fn a_restart_by_a_client_begins_a_new_count() {
     let service = Service::new();
     service.start(&["--name", "db", "--", "sleep", "86301"]);
     let policy = ["--restart", "always", "--max-restarts", "2", "--restart-delay", "0"];

@@ -214,13 +214,13 @@ fn a_group_that_is_gone_keeps_no_service_from_starting() {
     let text = "[process.web]\ncommand = ['sleep', '76122']\n[local.group_roles]\nno-such-group = 'viewer'\n";
     fs::write(&config, text).expect("it is ours");
     let service = Options::new().serve(&["--config", &config]).start();
-    let told = "[local.group_roles]: there is no group 'no-such-group': nobody has its role";
-    service.until_said(told);
+    let said = "[local.group_roles]: there is no group 'no-such-group': nobody has its role";
+    service.until_said(said);
     wait::until("its processes run", SOON, || {
         service.list_json().iter().any(|p| p["name"] == "web" && p["state"] == "running")
     });
     for command in [&["config", "check", &config][..], &["reload"]] {
-        assert!(service.cli(command).expect(0).err().contains(told), "{command:?}");
+        assert!(service.cli(command).expect(0).err().contains(said), "{command:?}");
     }
 }
 

@@ -102,8 +102,8 @@ fn a_run_is_ended_alone_and_the_schedule_stays() {
     service.until_state("nightly", "running");
     service.ok(&["stop", "nightly"]);
     assert_eq!(service.status_json("nightly")["next_run_at"], Value::Null);
-    let told = service.ok(&["history", "nightly"]);
-    assert!(told.contains("SIGTERM; its schedule is suspended"), "{told}");
+    let said = service.ok(&["history", "nightly"]);
+    assert!(said.contains("SIGTERM; its schedule is suspended"), "{said}");
 }
 
 #[test]

@@ -88,7 +88,7 @@ pub fn next(record: &Record, rules: &RestartRules, now: Now) -> Next {
 }
 
 /// A client wants it to run: what was counted of earlier attempts is forgotten.
-pub fn begin_anew(record: &mut Record) {
+pub fn forget_attempts(record: &mut Record) {
     record.attempts = 0;
     record.window_restarts = 0;
     record.memory_restarts = 0;

@@ -294,7 +294,7 @@ impl Step<'_> {
     // ---- what they lead to
 
     fn start_over(&mut self) {
-        restart::begin_anew(self.record);
+        restart::forget_attempts(self.record);
         self.start();
     }
 

@@ -161,7 +161,7 @@ fn is_good(line: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::{clock, patience, poll};
+    use crate::sys::{clock, poll, soon};
     use std::net::TcpListener;
 
     fn outcome(attempt: Result<NetAttempt, String>) -> Result<(), String> {
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(is_listened_to(port, &[]), Ok(()));
         assert_eq!(outcome(NetAttempt::tcp(port)), Ok(()));
         drop(foreign);
-        patience::until("nobody listens", || is_listened_to(port, &[]).is_err());
+        soon::until("nobody listens", || is_listened_to(port, &[]).is_err());
         assert!(outcome(NetAttempt::tcp(port)).is_err());
     }
 

@@ -22,7 +22,7 @@ impl Worker {
             Ask::Start => {
                 self.note_created(cause);
                 if self.record.state == State::Stopping {
-                    restart::begin_anew(&mut self.record);
+                    restart::forget_attempts(&mut self.record);
                 }
                 self.go(Ask::Start, cause, Some(answer));
             }
@@ -37,7 +37,7 @@ impl Worker {
             Ask::Restart { .. } => match self.no_next_run(&self.process.spec()) {
                 Some(refusal) => answer.give(self.process.show(), Some(refusal)),
                 None => {
-                    restart::begin_anew(&mut self.record);
+                    restart::forget_attempts(&mut self.record);
                     self.go(what, cause, Some(answer));
                 }
             },

@@ -34,7 +34,7 @@ impl Worker {
         let run = self.record.run;
         let until = match (outdated, self.record.state) {
             (OutdatedRun::Restart, State::Starting | State::Running) if self.record.outdated => {
-                restart::begin_anew(&mut self.record);
+                restart::forget_attempts(&mut self.record);
                 return self.go(Ask::Restart { key: None }, cause, Some(answer));
             }
             // What is tried again is tried as it is by now, and not as late as it was before.
