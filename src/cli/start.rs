@@ -192,7 +192,7 @@ fn start_new(
     let mut items =
         client.start(Start { spec, ids, numbering }).map_err(|e| suggest::shell(e, "start", &command))?;
     for label in at_rest.iter().filter(|_| items.iter().any(|item| item.error.is_none())) {
-        stdout::notice(&format!("{label} was stopped, and is started with it"));
+        stdout::notice(&format!("{label} did not run, and is started with it"));
     }
     for item in &mut items {
         item.error = item.error.take().map(|e| suggest::shell(e, "start", &command));

@@ -94,7 +94,7 @@ impl Board {
     }
 
     /// A start of it is ordered: nobody takes it for one at rest until it says itself how it stands.
-    pub fn is_to_start(&self, id: ProcessId) {
+    pub fn start_is_ordered(&self, id: ProcessId) {
         let mut inner = self.0.lock();
         let at_rest = inner.standings.get(&id).filter(|past| past.state.is_at_rest());
         if let Some(past) = at_rest {
@@ -291,13 +291,13 @@ mod tests {
         let watch = board.watch(web, Waker::for_this_thread());
         assert!(watch.has_changed());
         let state = || board.meant_by("db", web).remove(0);
-        board.is_to_start(db);
+        board.start_is_ordered(db);
         assert!(watch.has_changed() && state().state == State::Starting && !state().is_blocked);
         board.put(db, stopped.clone());
         assert!(watch.has_changed() && state() == stopped);
         // It has begun by itself meanwhile.
         board.put(db, standing("db", &[]));
-        board.is_to_start(db);
+        board.start_is_ordered(db);
         assert_eq!(state(), standing("db", &[]));
     }
 

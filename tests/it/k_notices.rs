@@ -249,7 +249,7 @@ fn a_new_process_tells_who_is_started_with_it() {
     service.ok(&["stop", "db"]);
     let new = |name| service.cli(&["start", "--name", name, "--requires", "db", "--", "sleep", "88115"]);
     let said = new("web").expect(0).err();
-    assert!(said.contains("db was stopped, and is started with it"), "{said}");
+    assert!(said.contains("db did not run, and is started with it"), "{said}");
     assert_eq!(new("api").expect(0).err(), "", "it runs by now");
 }
 

@@ -29,7 +29,7 @@ impl Engine {
                 for needed in needed.filter(|needed| seen.insert(needed.id)).collect::<Vec<_>>() {
                     let record = needed.record();
                     if record.state.is_at_rest() && !is_done(&record, &needed.spec()) {
-                        self.context.board.is_to_start(needed.id);
+                        self.context.board.start_is_ordered(needed.id);
                         to_start.push((Arc::clone(&needed), process.label()));
                     }
                     left.push(needed);

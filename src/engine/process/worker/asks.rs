@@ -71,8 +71,10 @@ impl Worker {
             Ask::Start => {
                 self.keep_schedule();
                 self.apply(Input::Start, cause);
-                // Whatever came of it: others take it for one that starts.
-                self.put_standing();
+                if self.record.state.is_at_rest() {
+                    // It came to nothing, and others may take it for one that starts.
+                    self.put_standing();
+                }
                 Until::Running { run: self.record.run }
             }
             Ask::Restart { key } if self.record.orders.has(key) => {
