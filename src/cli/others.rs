@@ -19,7 +19,7 @@ pub fn tell_followers(session: &Session, client: &mut Client, items: &[Item], as
     if session.is_json() || changed.clone().next().is_none() {
         return;
     }
-    let all = client.list(List::default()).unwrap_or_default();
+    let all = client.list(List { followers: true, ..List::default() }).unwrap_or_default();
     // Another machine has another clock.
     let asked = asked.filter(|_| !session.remote.is_given());
     for (process, whom) in asked.map(|asked| started_for(changed.clone(), &all, asked)).unwrap_or_default() {

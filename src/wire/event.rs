@@ -21,6 +21,11 @@ pub const CAUSE_DEPENDENCY: &str = "dependency ";
 /// one.
 pub const CAUSE_FOR: &str = ", for ";
 
+/// Whether the cause is what was done to another process.
+pub fn is_of_another(cause: &str) -> bool {
+    cause.starts_with(CAUSE_DEPENDENCY) || cause.contains(CAUSE_FOR)
+}
+
 /// The cause of events that follow from what a new engine or service has found.
 pub const CAUSE_RECONCILER: &str = "reconciler";
 

@@ -208,6 +208,8 @@ pub struct List {
     pub max: u32,
     /// With what each takes of the machine, which takes a look at all its processes.
     pub usage: bool,
+    /// Only those whose last change follows from what was done to another process: its cause names that one.
+    pub followers: bool,
 }
 
 /// Which of a process's streams.
@@ -346,7 +348,8 @@ impl Request {
             Self::List(r) => {
                 let after = r.after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
                 let pattern = r.pattern.clone().unwrap_or_default();
-                Body::List(v1::List { pattern, all: r.all, after, max: r.max, usage: r.usage })
+                let List { all, max, usage, followers, .. } = *r;
+                Body::List(v1::List { pattern, all, after, max, usage, followers })
             }
             Self::Output(r) => {
                 Body::Output(v1::Output { target: r.target.clone(), kind: r.kind.to_wire() as i32 })
@@ -433,7 +436,8 @@ impl Request {
             Body::Status(r) => Self::Status(Status { targets: checked(r.targets)?, look: r.look }),
             Body::List(r) => {
                 let after = (!r.after.is_empty()).then(|| ProcessId::from_wire(&r.after)).transpose()?;
-                Self::List(List { pattern: text(r.pattern), all: r.all, after, max: r.max, usage: r.usage })
+                let v1::List { all, max, usage, followers, .. } = r;
+                Self::List(List { pattern: text(r.pattern), all, after, max, usage, followers })
             }
             Body::Output(r) => {
                 Self::Output(Output { target: r.target, kind: known("kind", StreamKind::asked(r.kind))? })

@@ -24,6 +24,7 @@ use crate::sys::cgroup::Cgroup;
 use crate::sys::poll::Waker;
 use crate::sys::thread;
 use crate::wire::error::{Code, Error};
+use crate::wire::event::is_of_another;
 use crate::wire::id::{Name, OrderKey, ProcessId};
 use crate::wire::keeper::{Ended, Step};
 use crate::wire::leader::Leader;
@@ -406,6 +407,11 @@ impl Process {
     /// The record as of the last transition.
     pub fn record(&self) -> Record {
         self.inner.lock().shown.clone()
+    }
+
+    /// Whether its last change follows from what was done to another process.
+    pub fn is_follower(&self) -> bool {
+        is_of_another(&self.inner.lock().shown.cause)
     }
 
     /// How it is to be run, as of now.

@@ -239,6 +239,9 @@ impl Engine {
         };
         // They are in the order of their ids. What is not wanted is not looked at.
         found.retain(|p| (r.all || !p.is_internal) && r.after.is_none_or(|after| p.id > after));
+        if r.followers {
+            found.retain(|p| p.is_follower());
+        }
         if r.max > 0 {
             found.truncate(r.max as usize);
         }

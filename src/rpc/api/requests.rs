@@ -186,7 +186,7 @@ impl Ask for api::ListRequest {
         // One more than goes into the page tells whether there is another page.
         let max = Page::new(self.page_size, "").size() + 1;
         let (pattern, all, usage) = (self.pattern, self.include_internal, self.usage);
-        Ok(Body::List(v1::List { pattern, all, after, max, usage }))
+        Ok(Body::List(v1::List { pattern, all, after, max, usage, followers: false }))
     }
 }
 
