@@ -3,7 +3,6 @@
 use crate::engine::context;
 use crate::engine::process::handle::{AnswerTo, Ask};
 use crate::engine::process::input::Input;
-use crate::engine::process::restart;
 use crate::engine::process::waiting::{Until, Waiting};
 use crate::engine::process::worker::Worker;
 use crate::sys::signal;
@@ -21,9 +20,6 @@ impl Worker {
             }
             Ask::Start => {
                 self.note_created(cause);
-                if self.record.state == State::Stopping {
-                    restart::forget_attempts(&mut self.record);
-                }
                 self.go(Ask::Start, cause, Some(answer));
             }
             Ask::Schedule => {
@@ -36,10 +32,7 @@ impl Worker {
             Ask::Restart { key } if self.record.orders.has(key) => self.do_now(what, cause, Some(answer)),
             Ask::Restart { .. } => match self.no_next_run(&self.process.spec()) {
                 Some(refusal) => answer.give(self.process.show(), Some(refusal)),
-                None => {
-                    restart::forget_attempts(&mut self.record);
-                    self.go(what, cause, Some(answer));
-                }
+                None => self.go(what, cause, Some(answer)),
             },
             Ask::Stop(_) => self.go(what, cause, Some(answer)),
             Ask::Signal { key, .. } if self.record.orders.has(key) => answer.give(self.process.show(), None),

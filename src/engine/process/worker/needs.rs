@@ -6,6 +6,7 @@ use crate::engine::board::{Standing, Watch};
 use crate::engine::process::bonds::{DEFERRED_MAX, Deferred, seen_since};
 use crate::engine::process::handle::{AnswerTo, Ask};
 use crate::engine::process::input::{Input, StopOrder};
+use crate::engine::process::restart;
 use crate::engine::process::standing::{Going, standing};
 use crate::engine::process::state::Action;
 use crate::engine::process::worker::Worker;
@@ -156,6 +157,15 @@ impl Worker {
     /// Stops or restarts, when those have gone that need it. What is ordered meanwhile waits behind it, a
     /// start too. `answer` is given when that is done.
     pub(super) fn go(&mut self, what: Ask, cause: &str, answer: Option<AnswerTo>) {
+        let is_wanted_again = match what {
+            Ask::Restart { .. } => true,
+            Ask::Start => self.record.state == State::Stopping,
+            _ => false,
+        };
+        if is_wanted_again && answer.is_some() {
+            // A client asks. What the service restarts by itself counts on.
+            restart::forget_attempts(&mut self.record);
+        }
         let order = if let Ask::Stop(order) = &what { *order } else { StopOrder::default() };
         if order.timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.go_now();

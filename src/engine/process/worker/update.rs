@@ -9,7 +9,6 @@ use crate::engine::process::failure;
 use crate::engine::process::handle::{AnswerTo, Ask};
 use crate::engine::process::input::{Input, Rules};
 use crate::engine::process::prepare::Prepared;
-use crate::engine::process::restart;
 use crate::engine::process::waiting::{Until, Waiting};
 use crate::engine::process::worker::Worker;
 use crate::sys::clock;
@@ -34,7 +33,6 @@ impl Worker {
         let run = self.record.run;
         let until = match (outdated, self.record.state) {
             (OutdatedRun::Restart, State::Starting | State::Running) if self.record.outdated => {
-                restart::forget_attempts(&mut self.record);
                 return self.go(Ask::Restart { key: None }, cause, Some(answer));
             }
             // What is tried again is tried as it is by now, and not as late as it was before.
