@@ -148,12 +148,8 @@ fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
             waiting.join(", ")
         ));
     }
-    let said = if waiting.is_empty() || said != NOTHING {
-        said
-    } else {
-        "nothing else was to be reloaded".to_owned()
-    };
-    Ok(say(session, &changes, &said))
+    let nothing = if waiting.is_empty() { NOTHING } else { "nothing else was to be reloaded" };
+    Ok(say(session, &changes, said.as_deref().unwrap_or(nothing)))
 }
 
 fn refused(e: Error) -> Error {
@@ -179,8 +175,8 @@ fn of_remote(mode: Mode, session: &mut Session) -> Result<u8, Error> {
     Ok(say(session, &[], &said))
 }
 
-/// Has the engine, the host and the gateway take them on; what has come of it.
-fn make_hold(client: &mut Client, changes: &[Change]) -> Result<String, Error> {
+/// Has the engine, the host and the gateway take them on; what has come of it, if there was anything to do.
+fn make_hold(client: &mut Client, changes: &[Change]) -> Result<Option<String>, Error> {
     let before = gateway(client)?;
     client.reload().map_err(refused)?;
     let count = |what: Takes| changes.iter().filter(|change| change.takes == what).count();
@@ -197,9 +193,9 @@ fn make_hold(client: &mut Client, changes: &[Change]) -> Result<String, Error> {
         only(client.restart(vec![host.id.to_string()])?)?;
     }
     let gateway = gateway_after(client, before)?;
-    let gateway =
-        gateway.strip_prefix(REPORTS[0]).map(|how| format!("; {}", how.trim_start_matches([':', ' '])));
-    Ok(format!("reloaded: {} settings hold now{}", of_engine + of_host, gateway.unwrap_or_default()))
+    let how = gateway.as_deref().and_then(|gateway| gateway.strip_prefix(REPORTS[0]));
+    let gateway = how.map(|how| format!("; {}", how.trim_start_matches([':', ' ']))).unwrap_or_default();
+    Ok(Some(format!("reloaded: {} settings hold now{gateway}", of_engine + of_host)))
 }
 
 /// There is no gateway, and no setting differs.
@@ -210,14 +206,14 @@ fn objects(changes: &[Change]) -> Vec<Value> {
     changes.iter().map(service_settings::object).collect()
 }
 
-/// What has become of the gateway.
-fn gateway_after(client: &mut Client, before: Option<Process>) -> Result<String, Error> {
+/// What has become of the gateway, if there was or is one.
+fn gateway_after(client: &mut Client, before: Option<Process>) -> Result<Option<String>, Error> {
     let after = gateway(client)?;
-    match (before, after) {
-        (None, None) => Ok(NOTHING.to_owned()),
-        (Some(_), None) => Ok("reloaded: the gateway has ended, as the configuration says".to_owned()),
+    let said = match (before, after) {
+        (None, None) => return Ok(None),
+        (Some(_), None) => "reloaded: the gateway has ended, as the configuration says".to_owned(),
         (Some(before), Some(gateway)) if before.id == gateway.id && gateway.pid.is_some() => {
-            files_again(client, &gateway)
+            files_again(client, &gateway)?
         }
         (before, Some(gateway)) => {
             // One that has failed waits for its next attempt, or for a person.
@@ -225,9 +221,10 @@ fn gateway_after(client: &mut Client, before: Option<Process>) -> Result<String,
                 only(client.restart(vec![gateway.id.to_string()])?)?;
             }
             until_ready(client, &gateway)?;
-            Ok("reloaded: the gateway has begun, as the configuration says".to_owned())
+            "reloaded: the gateway has begun, as the configuration says".to_owned()
         }
-    }
+    };
+    Ok(Some(said))
 }
 
 /// Has the gateway read its files again; its word about it.
