@@ -13,21 +13,29 @@ use crate::wire::error::Error;
 /// it has an engine, for its socket stays where it is.
 const RETRY_MS: u64 = 1000;
 
-pub(super) fn begin(gateway: &Arc<Gateway>) -> Result<(), Error> {
+/// `engine` has answered before the gateway listened: that its end is seen does not depend on how soon the
+/// thread comes to run.
+pub(super) fn begin(gateway: &Arc<Gateway>, engine: Client) -> Result<(), Error> {
     let gateway = Arc::clone(gateway);
-    thread::spawn("grpc-engine", move || run(&gateway))
+    thread::spawn("grpc-engine", move || run(&gateway, engine))
         .map(drop)
         .map_err(|e| Error::failed("start a thread", &e))
 }
 
-fn run(gateway: &Gateway) {
+fn run(gateway: &Gateway, mut engine: Client) {
+    loop {
+        engine.until_lost();
+        gateway.serving.set_alone(true);
+        engine = next(gateway);
+        gateway.serving.set_alone(false);
+    }
+}
+
+/// The next one that answers.
+fn next(gateway: &Gateway) -> Client {
     loop {
         match Client::connect_to(&gateway.address).and_then(|mut engine| engine.service().map(|_| engine)) {
-            Ok(engine) => {
-                gateway.serving.set_alone(false);
-                engine.until_lost();
-                gateway.serving.set_alone(true);
-            }
+            Ok(engine) => return engine,
             Err(_) => drop(poll::wait(&mut [], Some(clock::now_ms() + RETRY_MS))),
         }
     }

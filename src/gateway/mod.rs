@@ -116,7 +116,8 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     confine::drop_capabilities()
         .and_then(|()| landlock::open_nothing())
         .map_err(|e| Error::failed("give up what it does not need", &e))?;
-    let Setup { mut network, service_uid, groups } = setup(&address, true)?;
+    let mut engine = Client::connect_to(&address)?;
+    let Setup { mut network, service_uid, groups } = setup(&mut engine, true)?;
     if serves == Serves::Network && network.is_none() {
         // A file that is just being written may be empty: the next attempt sees what has become of it.
         return Err(Error::usage("the configuration has no [grpc] at the moment"));
@@ -155,7 +156,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         addresses.push(network.listen.to_string());
     }
     addresses.extend(local::begin(&gateway, &socket, network.is_none())?);
-    behind::begin(&gateway)?;
+    behind::begin(&gateway, engine)?;
     gateway.log.event(&format!("{READY} on {}", addresses.join(" and ")));
     memory::forget_code();
     rest::begin().map_err(|e| Error::failed("start a thread", &e))?;
@@ -189,14 +190,15 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
 }
 
 /// What the engine gives now. `listens`: with the listening socket.
-fn setup(engine: &Address, listens: bool) -> Result<Setup, Error> {
-    setup::take(Client::connect_to(engine)?.gateway_setup(listens)?)
+fn setup(engine: &mut Client, listens: bool) -> Result<Setup, Error> {
+    setup::take(engine.gateway_setup(listens)?)
 }
 
 /// Takes on what the files say now, and returns the watch of them. What is bad leaves everything as it was,
 /// and is said; so does what needs another listener, which only another gateway has.
 fn reload(gateway: &Gateway, listen: Option<SocketAddr>) -> Result<Option<Watch>, Code> {
-    let loaded = setup(&gateway.address, false).and_then(|Setup { network, .. }| {
+    let now = Client::connect_to(&gateway.address).and_then(|mut engine| setup(&mut engine, false));
+    let loaded = now.and_then(|Setup { network, .. }| {
         if network.as_ref().map(|network| network.listen) != listen {
             let e = Error::usage("'listen' of [grpc] is not what it was");
             return Err(e.hint("'provost reload' has another gateway listen there"));
