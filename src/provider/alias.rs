@@ -172,6 +172,15 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
         is_news
     }
 
+    /// A run was stopped by others, which is no failure of it; whether it was news.
+    pub fn stopped(&mut self, run: &R) -> bool {
+        let is_news = matches!(&self.phase, Phase::Ready(present) if present == run);
+        if is_news {
+            self.phase = Phase::Idle;
+        }
+        is_news
+    }
+
     /// A run that is ready has taken the place of `old`, if that was still there or had just ended by itself.
     /// Else it is nobody's: whether it was taken.
     pub fn succeed(&mut self, old: &R, new: R) -> bool {

@@ -43,8 +43,7 @@ impl Providers {
         let (health, _) = match result {
             Ok(health) => health,
             Err(failure @ (Failure::Unavailable { .. } | Failure::NotProven { .. })) => {
-                let Some(ending) = self.site.look_after(&run)? else { return Err(failure) };
-                let why = Failure::Crashed { ending };
+                let Some(why) = self.site.look_after(&run)? else { return Err(failure) };
                 alias.ended(&run, &why);
                 return Err(why);
             }

@@ -1,4 +1,4 @@
-//! Runs that have ended by themselves: each is taken down once, by whoever finds it first.
+//! Runs that have ended without the host: each is taken down once, by whoever finds it first.
 
 use std::sync::Arc;
 
@@ -10,15 +10,24 @@ use crate::provider::{Alias, Providers};
 use crate::wire::provider::ProviderName;
 use crate::wire::time::Timestamp;
 
+/// How one has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    ByItself(String),
+    /// A client of the service has stopped its process.
+    Stopped,
+}
+
 impl Providers {
-    /// Takes down the end of a run that has ended by itself, and returns how; none: it goes on, or its end is
-    /// known already.
-    pub fn take_end(&self, name: &ProviderName) -> Option<String> {
+    /// Takes down the end of a run, and returns how it was; none: it goes on, or its end is known already.
+    pub fn take_end(&self, name: &ProviderName) -> Option<End> {
         let alias = self.find(name).ok()?;
         let Phase::Ready(run) = alias.current.lock().phase().clone() else { return None };
-        let ending = self.site.end_of(&run).ok()??;
-        let how = ending.text();
-        alias.ended(&run, &Failure::Crashed { ending }).then_some(how)
+        let why = self.site.end_of(&run).ok()??;
+        alias.ended(&run, &why).then(|| match why {
+            Failure::Crashed { ending } => End::ByItself(ending.text()),
+            _ => End::Stopped,
+        })
     }
 
     /// The last one, also of those that have ended while no host ran.
@@ -29,11 +38,14 @@ impl Providers {
 }
 
 impl Alias {
-    /// A run has ended by itself, for this reason; whether that was news.
+    /// A run has ended by itself, or was stopped, for this reason; whether that was news.
     pub fn ended(&self, run: &Arc<Run>, why: &Failure) -> bool {
         // Held until it is known which one it was: whoever sees that one has ended asks for it next.
         let mut last = self.last_end.lock();
-        let is_news = self.current.lock().ended(run, why.clone());
+        let is_news = match why {
+            Failure::ShutDown => self.current.lock().stopped(run),
+            _ => self.current.lock().ended(run, why.clone()),
+        };
         if let (true, Failure::Crashed { ending }) = (is_news, why) {
             *last = Some(LastEnd { process: run.process, how: ending.text(), at: Timestamp::now() });
         }

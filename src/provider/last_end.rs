@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::client::{Client, FeedItem};
 use crate::provider::failure::Ending;
-use crate::wire::event::EventKind;
+use crate::wire::event::{Event, EventKind};
 use crate::wire::id::ProcessId;
 use crate::wire::provider::ProviderName;
 use crate::wire::request::Events;
@@ -25,15 +25,22 @@ pub struct LastEnd {
 
 /// When this run has ended by itself; none: it has not, or somebody ended it.
 pub fn own_end(client: &mut Client, process: ProcessId, run: u64) -> Option<(Ending, Timestamp)> {
+    let event = begin_of_end(client, process, run).filter(|event| event.kind == EventKind::Exited)?;
+    Some((Ending { exit: event.exit, ..Ending::default() }, event.at))
+}
+
+/// Whether this run has ended because it was stopped. Not where the service knows no more.
+pub fn was_stopped(client: &mut Client, process: ProcessId, run: u64) -> bool {
+    begin_of_end(client, process, run).is_some_and(|event| event.kind == EventKind::Stopping)
+}
+
+/// That it is stopped, or has ended, whichever came first.
+fn begin_of_end(client: &mut Client, process: ProcessId, run: u64) -> Option<Event> {
     let events = Events { since: 0, follow: false, target: Some(process.to_string()) };
     for item in client.events(events).ok()? {
         let FeedItem::Event(event) = item.ok()? else { continue };
-        match event.kind {
-            EventKind::Exited if event.run == run => {
-                return Some((Ending { exit: event.exit, ..Ending::default() }, event.at));
-            }
-            EventKind::Stopping if event.run == run => return None,
-            _ => {}
+        if event.run == run && matches!(event.kind, EventKind::Exited | EventKind::Stopping) {
+            return Some(event);
         }
     }
     None

@@ -50,6 +50,7 @@ use parking_lot::Mutex;
 
 use crate::provider::alias::{Phase, WINDOW_MS};
 use crate::provider::current::{Current, Starts};
+pub use crate::provider::ended::End;
 pub use crate::provider::failure::Failure;
 use crate::provider::idle::Idle;
 use crate::provider::last_end::{LastEnd, starts_since};
@@ -385,8 +386,7 @@ impl Providers {
                 return Err(Failure::ShutDown);
             }
             match self.site.look_after(&run)? {
-                Some(ending) => {
-                    let why = Failure::Crashed { ending };
+                Some(why) => {
                     alias.ended(&run, &why);
                     if !was_lost {
                         return Err(why);

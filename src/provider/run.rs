@@ -15,7 +15,7 @@ use crate::provider::calls::{About, Connection};
 use crate::provider::cancel::Cancel;
 use crate::provider::config;
 use crate::provider::failure::{Ending, Failure};
-use crate::provider::last_end::{LastEnd, own_end};
+use crate::provider::last_end::{LastEnd, own_end, was_stopped};
 use crate::provider::launch::{self, Launch};
 use crate::provider::notes::Notes;
 use crate::provider::port_owner::Port;
@@ -365,7 +365,7 @@ impl Site {
 
     /// Looks what has become of a run whose connection broke: its end, or none if it goes on; the next call
     /// connects again.
-    pub fn look_after(&self, run: &Run) -> Result<Option<Ending>, Failure> {
+    pub fn look_after(&self, run: &Run) -> Result<Option<Failure>, Failure> {
         if run.is_remote() {
             run.disconnect();
             return Ok(None);
@@ -381,7 +381,7 @@ impl Site {
     }
 
     /// How a run has ended; none: it goes on.
-    pub fn end_of(&self, run: &Run) -> Result<Option<Ending>, Failure> {
+    pub fn end_of(&self, run: &Run) -> Result<Option<Failure>, Failure> {
         if run.is_remote() {
             return Ok(None);
         }
@@ -539,9 +539,13 @@ fn with_ending(failure: Failure, known: Ending) -> Failure {
     }
 }
 
-fn end_of(client: &mut Client, run: &Run) -> Option<Ending> {
+/// `Crashed`, or `ShutDown` where somebody has stopped its process; none: it goes on.
+fn end_of(client: &mut Client, run: &Run) -> Option<Failure> {
     let target = run.process.to_string();
     let found = status(client, &target).ok();
     let lives = found.as_ref().is_some_and(|p| p.run == run.number && p.pid == Some(run.pid));
-    (!lives).then(|| ending(client, &target, &run.definition))
+    (!lives).then(|| match was_stopped(client, run.process, run.number) {
+        true => Failure::ShutDown,
+        false => Failure::Crashed { ending: ending(client, &target, &run.definition) },
+    })
 }

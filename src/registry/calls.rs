@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::guard::breaker::Outcome;
 use crate::guard::gate::Permit;
+use crate::provider::End;
 use crate::registry::entry::{Entry, Life, News};
 use crate::registry::failure::{self, is_of_the_provider, without_name};
 use crate::registry::health::{FAILED, Sign};
@@ -340,10 +341,10 @@ impl Registry {
     /// The process of a provider has ended, or that of an earlier run.
     pub(super) fn ended(&self, name: &ProviderName) {
         let Ok(entry) = self.find(name) else { return };
-        let Some(how) = self.providers.take_end(name) else { return };
-        let e = failure::ended(name, &how);
-        let crashes = self.look(&entry, Some(&e), CAUSE_EXIT);
-        let why = without_name(name, &e.message);
+        let Some(end) = self.providers.take_end(name) else { return };
+        let e = if let End::ByItself(how) = end { Some(failure::ended(name, &how)) } else { None };
+        let crashes = self.look(&entry, e.as_ref(), CAUSE_EXIT);
+        let why = e.as_ref().map_or(CRASHED, |e| without_name(name, &e.message));
         (0..crashes).for_each(|_| entry.gate.fail(why));
         if crashes > 0 {
             self.sign(&entry, Sign::Fails, why, CAUSE_EXIT);

@@ -73,6 +73,17 @@ fn what_a_person_stops_while_no_host_runs_is_no_crash() {
 }
 
 #[test]
+fn what_a_person_stops_is_no_crash() {
+    let registry = Registry::start();
+    registry.register("app");
+    registry.0.ok(&["stop", "provider.default.app"]);
+    registry.kinds_until("app", "provider-stopped");
+    assert_eq!(registry.entry("app")["breaker"]["failures"], 0);
+    registry.fetch("app").expect(0);
+    assert_eq!(crashes(&registry), [""; 0]);
+}
+
+#[test]
 fn starts_and_ends_of_before_count_for_the_limit_of_starts() {
     let scratch = Scratch::new();
     // The breaker is not to be first.
