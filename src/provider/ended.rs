@@ -4,19 +4,11 @@ use std::sync::Arc;
 
 use crate::provider::alias::Phase;
 use crate::provider::failure::Failure;
-use crate::provider::last_end::LastEnd;
+use crate::provider::last_end::{End, LastEnd};
 use crate::provider::run::Run;
 use crate::provider::{Alias, Providers};
 use crate::wire::provider::ProviderName;
 use crate::wire::time::Timestamp;
-
-/// How one has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    ByItself(String),
-    /// A client of the service has stopped its process.
-    Stopped,
-}
 
 impl Providers {
     /// Takes down the end of a run, and returns how it was; none: it goes on, or its end is known already.

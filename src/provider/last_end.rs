@@ -14,6 +14,14 @@ use crate::wire::time::Timestamp;
 /// The most events that are read for starts: those of a minute of a storm.
 const EVENTS_MAX: u64 = 20_000;
 
+/// How a run has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    ByItself(String),
+    /// A client of the service has stopped its process.
+    Stopped,
+}
+
 /// Which it was, and how and when it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastEnd {

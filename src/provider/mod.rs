@@ -50,9 +50,9 @@ use parking_lot::Mutex;
 
 use crate::provider::alias::{Phase, WINDOW_MS};
 use crate::provider::current::{Current, Starts};
-pub use crate::provider::ended::End;
 pub use crate::provider::failure::Failure;
 use crate::provider::idle::Idle;
+pub use crate::provider::last_end::End;
 use crate::provider::last_end::{LastEnd, starts_since};
 use crate::provider::limit::Calls;
 pub use crate::provider::notes::{Note, Notes};
