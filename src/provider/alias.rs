@@ -164,7 +164,7 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
     /// A run has ended by itself, for this reason. What is known of it no more changes nothing; whether it
     /// was news.
     pub fn ended(&mut self, run: &R, why: F) -> bool {
-        let is_news = matches!(&self.phase, Phase::Ready(present) if present == run);
+        let is_news = self.is_present(run);
         if is_news {
             self.crashes += 1;
             self.phase = if self.recent.len() >= STARTS_MAX { self.failed(why) } else { Phase::Idle };
@@ -174,11 +174,15 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
 
     /// A run was stopped by others, which is no failure of it; whether it was news.
     pub fn stopped(&mut self, run: &R) -> bool {
-        let is_news = matches!(&self.phase, Phase::Ready(present) if present == run);
+        let is_news = self.is_present(run);
         if is_news {
             self.phase = Phase::Idle;
         }
         is_news
+    }
+
+    fn is_present(&self, run: &R) -> bool {
+        matches!(&self.phase, Phase::Ready(present) if present == run)
     }
 
     /// A run that is ready has taken the place of `old`, if that was still there or had just ended by itself.
