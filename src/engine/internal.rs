@@ -247,7 +247,7 @@ pub fn ask(process: &Arc<Process>, what: Ask, cause: &str) -> Answered {
     let (to, answer) = bounded(1);
     let answer_to = AnswerTo::new(to, 0, Waker::for_this_thread());
     process.send(Msg::Ask { what, cause: cause.to_owned(), answer: answer_to });
-    answer.recv().expect("every ask is answered")
+    *answer.recv().expect("every ask is answered")
 }
 
 /// Whether it runs another program than the keeper does by now. What cannot be seen is no reason to end

@@ -227,7 +227,7 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
 }
 
 /// Waits until each has answered, and says for whom, again after twice the time.
-fn await_all(engine: &Engine, some: &[Arc<Process>], answers: &Receiver<Answered>) {
+fn await_all(engine: &Engine, some: &[Arc<Process>], answers: &Receiver<Box<Answered>>) {
     let (begin, mut step, mut left) = (Instant::now(), STOP_TOLD_AFTER, some.len());
     while left > 0 {
         match answers.recv_timeout((begin + step).saturating_duration_since(Instant::now())) {

@@ -119,7 +119,8 @@ pub struct Inherited {
 /// Where the answer to an [`Ask`] goes; the waiting thread is woken.
 #[derive(Clone, Debug)]
 pub struct AnswerTo {
-    to: Sender<Answered>,
+    /// Boxed, since the channel makes room for 31 at a time.
+    to: Sender<Box<Answered>>,
     tag: usize,
     waker: Waker,
 }
@@ -136,13 +137,13 @@ pub struct Answered {
 }
 
 impl AnswerTo {
-    pub fn new(to: Sender<Answered>, tag: usize, waker: Waker) -> Self {
+    pub fn new(to: Sender<Box<Answered>>, tag: usize, waker: Waker) -> Self {
         Self { to, tag, waker }
     }
 
     pub fn give(self, shown: Shown, error: Option<Error>) {
         // A client that went away does not want it any more.
-        let _ = self.to.send(Answered { tag: self.tag, shown, error, unrecorded: None });
+        let _ = self.to.send(Box::new(Answered { tag: self.tag, shown, error, unrecorded: None }));
         self.waker.wake();
     }
 }

@@ -48,7 +48,7 @@ impl Engine {
         }
         let asks = found.iter().map(|p| (Arc::clone(p), what(p))).collect();
         self.ask_and_then(asks, asked, replies, &mut |process, answered, replies| {
-            let Answered { shown, error, unrecorded, .. } = answered;
+            let Answered { shown, error, unrecorded, .. } = *answered;
             let item = Item { target: process.label(), process: Some(shown), error, unrecorded };
             replies.send(&Reply::Item(item), More::Follows)
         })?;
@@ -62,7 +62,7 @@ impl Engine {
         what: &Ask,
         asked: &Asked,
         replies: &mut Replies<'_>,
-    ) -> Result<Vec<Answered>, Closed> {
+    ) -> Result<Vec<Box<Answered>>, Closed> {
         let asks = processes.iter().map(|p| (Arc::clone(p), what.clone())).collect();
         let mut answers = Vec::new();
         self.ask_and_then(asks, asked, replies, &mut |_, answered, _| {
@@ -77,7 +77,7 @@ impl Engine {
         asks: Vec<(Arc<Process>, Ask)>,
         asked: &Asked,
         replies: &mut Replies<'_>,
-        then: &mut dyn FnMut(&Process, Answered, &mut Replies<'_>) -> Result<(), Closed>,
+        then: &mut dyn FnMut(&Process, Box<Answered>, &mut Replies<'_>) -> Result<(), Closed>,
     ) -> Result<(), Closed> {
         let (to, answers) = unbounded();
         for (tag, (process, what)) in asks.iter().enumerate() {
