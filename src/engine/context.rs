@@ -24,10 +24,13 @@ use crate::engine::write_queue::WriteQueue;
 use crate::sys::cgroup::{Cgroup, Root};
 use crate::sys::poll::Waker;
 use crate::sys::socket::{Blocking, sendmsg};
-use crate::sys::{system, thread};
+use crate::sys::{rest, system, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::{CGROUP_PREFIX, ToKeeper};
+
+/// After so many starts memory is given back at once.
+const MANY_STARTS: usize = 32;
 
 /// Shared by all threads of the engine; changes only through its parts.
 #[derive(Debug)]
@@ -70,8 +73,7 @@ pub struct Context {
     pub ended: Ended,
     /// Who probes by gRPC.
     pub host: Arc<HostWay>,
-    /// How many starts have no executing program yet.
-    pub starting: AtomicUsize,
+    pub starts: Starts,
 }
 
 impl Context {
@@ -105,16 +107,29 @@ impl Context {
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
+}
 
-    /// A start has begun.
-    pub fn starts(&self) {
-        self.starting.fetch_add(1, Ordering::AcqRel);
+/// Starts that are under way. What the launches of many took is given back after the last of them: it would
+/// stay with us, in pages that are nearly empty. What a few took is given back when there is nothing to do.
+#[derive(Debug, Default)]
+pub struct Starts {
+    under_way: AtomicUsize,
+    /// Those that have begun since memory was given back.
+    taken: AtomicUsize,
+}
+
+impl Starts {
+    pub fn begin(&self) {
+        rest::used();
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        self.taken.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A start is over, one way or the other. After the last one of many, what their launches took is given
-    /// back: it would stay with us, in pages that are nearly empty.
-    pub fn started(&self) {
-        if self.starting.fetch_sub(1, Ordering::AcqRel) == 1 {
+    /// One is over, one way or the other.
+    pub fn end(&self) {
+        let is_last = self.under_way.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last && self.taken.load(Ordering::Acquire) >= MANY_STARTS {
+            self.taken.store(0, Ordering::Release);
             system::trim_malloc();
         }
     }

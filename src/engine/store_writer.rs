@@ -240,10 +240,10 @@ fn answer(store: &mut Sqlite, question: Question) {
 mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
-    use std::sync::atomic::{AtomicBool, AtomicUsize};
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::engine::context::{Ended, HostWay, Link, Notify};
+    use crate::engine::context::{Ended, HostWay, Link, Notify, Starts};
     use crate::engine::feed::Feed;
     use crate::engine::log_queue::LogQueue;
     use crate::engine::memory::Memory;
@@ -282,7 +282,7 @@ mod tests {
             retention: Retention::new(HistorySettings::default()),
             stopping: AtomicBool::new(false),
             ended: Ended::default(),
-            starting: AtomicUsize::new(0),
+            starts: Starts::default(),
             host: Arc::new(HostWay::new(dir.join("host.sock"))),
         };
         let opened = Opened::open(dir).unwrap();
@@ -293,7 +293,7 @@ mod tests {
             states: SinkStates::default(),
             sinks: Vec::new(),
             boot_id: "boot-1".to_owned(),
-            store: None,
+                store: None,
             stored: 0,
         };
         writer.accept(opened);

@@ -4,14 +4,14 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::engine::audit_memory::AuditMemory;
-use crate::engine::context::{Context, Ended, HostWay, Link, Notify};
+use crate::engine::context::{Context, Ended, HostWay, Link, Notify, Starts};
 use crate::engine::feed::{Feed, LEN as FEED_LEN};
 use crate::engine::log_queue::LogQueue;
 use crate::engine::memory::Memory;
@@ -139,7 +139,7 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         service_env: service_env(),
         stopping: AtomicBool::new(false),
         ended: Ended::default(),
-        starting: AtomicUsize::new(0),
+        starts: Starts::default(),
         host: Arc::new(HostWay::new(options.gateway.host.clone())),
     });
     let table = Table::default();

@@ -432,7 +432,8 @@ impl Worker {
         let is_starting = self.record.state == State::Starting;
         if is_starting != self.is_starting {
             self.is_starting = is_starting;
-            if is_starting { self.process.context.starts() } else { self.process.context.started() }
+            let starts = &self.process.context.starts;
+            if is_starting { starts.begin() } else { starts.end() }
         }
     }
 
