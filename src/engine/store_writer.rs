@@ -35,6 +35,7 @@ pub fn run(
         states: Arc::clone(states),
         sinks,
         boot_id,
+        is_boot_stored: false,
         store: None,
         stored: 0,
     };
@@ -58,6 +59,8 @@ struct StoreWriter {
     states: SinkStates,
     sinks: Vec<SinkSettings>,
     boot_id: String,
+    /// The store has it as the last one.
+    is_boot_stored: bool,
     /// `None`: it failed, and is opened again.
     store: Option<Sqlite>,
     /// The newest event that is stored.
@@ -84,6 +87,7 @@ impl StoreWriter {
             opened.loaded.env.clear();
         }
         self.stored = opened.loaded.last_seq;
+        self.is_boot_stored = opened.loaded.last_boot_id == self.boot_id;
         if let Ok(page) = opened.store.events(self.stored.saturating_sub(1), 1, None)
             && let Some(newest) = page.events.last()
         {
@@ -171,7 +175,7 @@ impl StoreWriter {
             put: put.collect(),
             remove: gone,
             env: env.as_deref(),
-            boot_id: Some(&self.boot_id),
+            boot_id: (!self.is_boot_stored).then_some(&*self.boot_id),
             events: &events,
             audit: &audit,
             cursors: &cursors,
@@ -180,6 +184,7 @@ impl StoreWriter {
         };
         let store = self.store.as_mut().expect("written to only while it is open");
         let written = store.write(&change)?;
+        self.is_boot_stored = true;
         let is_removed = !change.remove.is_empty() || documents.iter().any(|d| d.content.is_none());
         if is_removed || change.env.is_some() {
             self.context.write_queue.has_removed();
@@ -293,7 +298,8 @@ mod tests {
             states: SinkStates::default(),
             sinks: Vec::new(),
             boot_id: "boot-1".to_owned(),
-                store: None,
+            is_boot_stored: false,
+            store: None,
             stored: 0,
         };
         writer.accept(opened);
