@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
@@ -35,8 +36,9 @@ pub struct Layers<'a> {
 /// Every limit is checked before memory is taken for a value: a chain of `A=${A}${A}` ends at the limit of
 /// one variable, however long it is.
 pub fn merge<'a>(layers: &Layers<'a>) -> Result<Merged<'a>, Error> {
-    let mut env = Environment::default();
     let instance = layers.instance;
+    let room = layers.base.len() + layers.global.len() + layers.spec.len() + instance.len();
+    let mut env = Environment::with_room(room);
     for (key, value) in instance.iter().chain(layers.base).chain(layers.global).chain(instance) {
         env.set(key, value.into())?;
     }
@@ -67,7 +69,6 @@ pub struct Merged<'a> {
 }
 
 /// An environment under construction.
-#[derive(Default)]
 struct Environment<'a> {
     vars: Vec<(&'a str, Cow<'a, str>)>,
     /// Where each name stands in `vars`.
@@ -79,13 +80,23 @@ struct Environment<'a> {
 }
 
 impl<'a> Environment<'a> {
+    /// For so many variables.
+    fn with_room(room: usize) -> Self {
+        let (vars, index) = (Vec::with_capacity(room), HashMap::with_capacity(room));
+        Self { vars, index, unset: Vec::new(), total_len: 0 }
+    }
+
     fn get(&self, key: &str) -> Option<&str> {
         self.index.get(key).map(|&at| &*self.vars[at].1)
     }
 
     fn set(&mut self, key: &'a str, value: Cow<'a, str>) -> Result<(), Error> {
         check_len(key, value.len())?;
-        let old_len = self.get(key).map_or(0, |old| key.len() + old.len() + OVERHEAD_LEN);
+        let entry = self.index.entry(key);
+        let old_len = match &entry {
+            Entry::Occupied(at) => key.len() + self.vars[*at.get()].1.len() + OVERHEAD_LEN,
+            Entry::Vacant(_) => 0,
+        };
         let total_len = self.total_len - old_len + key.len() + value.len() + OVERHEAD_LEN;
         if total_len > STRINGS_LEN_MAX {
             return Err(Error::usage(format!(
@@ -95,11 +106,12 @@ impl<'a> Environment<'a> {
             .hint("set less of it: 'provost env list' shows the global part; --clear-env leaves out the service's"));
         }
         self.total_len = total_len;
-        if let Some(&at) = self.index.get(key) {
-            self.vars[at].1 = value;
-        } else {
-            self.index.insert(key, self.vars.len());
-            self.vars.push((key, value));
+        match entry {
+            Entry::Occupied(at) => self.vars[*at.get()].1 = value,
+            Entry::Vacant(free) => {
+                free.insert(self.vars.len());
+                self.vars.push((key, value));
+            }
         }
         Ok(())
     }
