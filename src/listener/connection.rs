@@ -31,6 +31,8 @@ pub struct Caller {
     pub gid: u32,
     /// For logs only: numbers are reused.
     pub pid: u32,
+    /// Root, or the user that the service runs as.
+    pub is_owner: bool,
     /// What it may ask for.
     pub role: Role,
     /// It has come by the gateway's own way.

@@ -141,7 +141,7 @@ impl Listener<'_> {
             return;
         }
         let PeerCredentials { uid, gid, pid } = peer;
-        let caller = Caller { uid, gid, pid, role: Role::Viewer, is_gateway: true };
+        let caller = Caller { uid, gid, pid, is_owner: false, role: Role::Viewer, is_gateway: true };
         let slots = Arc::clone(&self.gateway_slots);
         self.serve(&client, caller, &slots, None);
     }
@@ -185,10 +185,10 @@ impl Listener<'_> {
         let Some(role) = self.groups.of_peer(client.as_fd(), &peer, service_uid) else {
             return self.refuse(client, no_role(uid, service_uid, self.groups));
         };
-        let caller = Caller { uid, gid, pid, role, is_gateway: false };
-        let is_other = uid != 0 && uid != service_uid;
+        let is_owner = uid == 0 || uid == service_uid;
+        let caller = Caller { uid, gid, pid, is_owner, role, is_gateway: false };
         let slots = Arc::clone(&self.slots);
-        self.serve(client, caller, &slots, is_other.then_some(uid));
+        self.serve(client, caller, &slots, (!is_owner).then_some(uid));
     }
 
     /// Gives a connection its thread, if there is a slot for it.

@@ -247,7 +247,7 @@ fn hello_and_first_reply_come_in_one_piece() {
     }
     assert_eq!((whole, client.frames.is_partial()), (3, false));
     let caller = stage.toy.caller.lock().unwrap();
-    assert_eq!((caller.uid, caller.pid), (system::euid(), std::process::id()));
+    assert_eq!((caller.uid, caller.pid, caller.is_owner), (system::euid(), std::process::id(), true));
 }
 
 #[test]

@@ -4,7 +4,6 @@
 use crate::engine::service::engine::{Answer, Engine};
 use crate::engine::write_queue::Question;
 use crate::listener::{Caller, Replies};
-use crate::sys::system;
 use crate::wire::error::{Code, Error};
 use crate::wire::event::{Event, EventKind};
 use crate::wire::id::Name;
@@ -17,7 +16,7 @@ impl Engine {
     /// Whether this is the host of providers, which alone may say what happened to them. Its number alone is
     /// not enough: once it has ended, another user's process may have that before we hear of the end.
     pub(super) fn is_host(&self, caller: &Caller) -> bool {
-        if caller.uid != 0 && caller.uid != system::euid() {
+        if !caller.is_owner {
             return false;
         }
         let host = self.table.find(HOST).ok().and_then(|found| found.first().and_then(|p| p.record().pid));

@@ -56,7 +56,7 @@ impl Service for Engine {
 
 impl Engine {
     fn authorize_and_answer(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Answer {
-        let who = Who::of(caller, envelope.on_behalf_of, system::euid())?;
+        let who = Who::of(caller, envelope.on_behalf_of)?;
         if let Err(e) = self.admit(caller, who.role, &envelope.request) {
             let request = &envelope.request;
             let what =

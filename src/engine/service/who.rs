@@ -23,11 +23,11 @@ pub struct Who {
 }
 
 impl Who {
-    /// The peer, or the user that it speaks for. `service_uid`: the service's user. The gateway is known by
-    /// the way that its connections come, and may nothing for itself that a viewer may not.
-    pub fn of(caller: &Caller, on_behalf_of: Option<Behalf>, service_uid: u32) -> Result<Self, Error> {
-        let Caller { uid, pid, role, is_gateway, .. } = *caller;
-        let is_trusted = is_gateway || uid == 0 || uid == service_uid;
+    /// The peer, or the user that it speaks for. The gateway is known by the way that its connections come, and
+    /// may nothing for itself that a viewer may not.
+    pub fn of(caller: &Caller, on_behalf_of: Option<Behalf>) -> Result<Self, Error> {
+        let Caller { uid, pid, is_owner, role, is_gateway, .. } = *caller;
+        let is_trusted = is_gateway || is_owner;
         match on_behalf_of {
             None => {
                 let role = if is_gateway { Role::Viewer } else { role };
@@ -51,29 +51,26 @@ mod tests {
 
     #[test]
     fn only_root_and_the_services_user_speak_for_others() {
-        let who = |uid, on_behalf_of: Option<&str>| {
+        let who = |is_owner, on_behalf_of: Option<&str>| {
             Who::of(
-                &Caller { uid, gid: 0, pid: 5, role: Role::Admin, is_gateway: false },
+                &Caller { uid: 9, gid: 0, pid: 5, is_owner, role: Role::Admin, is_gateway: false },
                 on_behalf_of.map(|who| Behalf { who: who.to_owned(), role: Role::Viewer }),
-                7,
             )
             .map(|w| (w.name, w.cause, w.is_trusted))
         };
-        assert_eq!(who(9, None), Ok(("uid 9 pid 5".into(), "uid 9".into(), false)));
-        for uid in [0, 7] {
-            assert_eq!(who(uid, Some("ops")), Ok(("ops".into(), "ops".into(), true)));
-            assert!(who(uid, None).is_ok_and(|(.., is_trusted)| is_trusted));
-        }
-        assert_eq!(who(9, Some("ops")).unwrap_err().code, Code::Refused);
+        assert_eq!(who(false, None), Ok(("uid 9 pid 5".into(), "uid 9".into(), false)));
+        assert_eq!(who(true, Some("ops")), Ok(("ops".into(), "ops".into(), true)));
+        assert!(who(true, None).is_ok_and(|(.., is_trusted)| is_trusted));
+        assert_eq!(who(false, Some("ops")).unwrap_err().code, Code::Refused);
         let long = "é".repeat(200);
-        assert!(who(0, Some(&long)).is_ok_and(|(name, cause, _)| name == long && cause.len() == 120));
+        assert!(who(true, Some(&long)).is_ok_and(|(name, cause, _)| name == long && cause.len() == 120));
     }
     #[test]
     fn the_gateway_has_the_role_of_whom_it_speaks_for() {
-        let caller = Caller { uid: 9, gid: 0, pid: 5, role: Role::Admin, is_gateway: true };
+        let caller = Caller { uid: 9, gid: 0, pid: 5, is_owner: false, role: Role::Admin, is_gateway: true };
         let of = |role: Option<Role>| {
             let behalf = role.map(|role| Behalf { who: "ops".to_owned(), role });
-            Who::of(&caller, behalf, 7).map(|who| (who.role, who.is_admin, who.is_trusted))
+            Who::of(&caller, behalf).map(|who| (who.role, who.is_admin, who.is_trusted))
         };
         assert_eq!(of(None), Ok((Role::Viewer, false, true)));
         for role in Role::ALL {
