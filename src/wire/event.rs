@@ -334,3 +334,18 @@ impl Event {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_another_says_so_in_its_cause() {
+        for cause in ["dependency db", "uid 0, for web", "api of tests, for web-1"] {
+            assert!(is_of_another(cause), "{cause}");
+        }
+        for cause in ["", "uid 0", "restart policy", CAUSE_RECONCILER, "uid 0 for web"] {
+            assert!(!is_of_another(cause), "{cause}");
+        }
+    }
+}
