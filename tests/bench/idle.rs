@@ -12,7 +12,7 @@ use crate::table::{Goal, Table};
 /// How long nothing is done.
 const IDLE: Duration = Duration::from_secs(10);
 /// After so much: the service gives back what it took within 6 s, and connections close.
-const SETTLE: Duration = Duration::from_secs(8);
+pub const SETTLE: Duration = Duration::from_secs(8);
 
 pub fn measure(ours: &mut Provost, rivals: &[Rival], table: &mut Table) -> Outcome {
     let ours = ours.pids()?;

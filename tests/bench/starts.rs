@@ -6,9 +6,10 @@ use std::process::{Child, Command, Stdio};
 use provost::Spec;
 
 use crate::host;
+use crate::idle::SETTLE;
 use crate::ours::Provost;
 use crate::rivals::SERVICE;
-use crate::sample::{Outcome, Samples};
+use crate::sample::{Outcome, Samples, pass};
 use crate::table::{Goal, Table};
 
 /// How many are started with one command.
@@ -17,7 +18,9 @@ const BATCH_ROUNDS: u32 = 7;
 const SINGLE_ROUNDS: u32 = 60;
 
 pub fn measure(ours: &mut Provost, table: &mut Table) -> Outcome {
-    let usage = host::usage(&ours.pids()?);
+    let pids = ours.pids()?;
+    pass(SETTLE);
+    let usage = host::usage(&pids);
     table.row("memory (PSS), no process", "MiB").ours(Some(usage.pss_mib)).done();
     single(ours, table)?;
     batch(ours, table)
