@@ -10,6 +10,7 @@ use crate::engine::process::probe::net::listeners;
 use crate::engine::process::probe::notify::{NotifySocket, Word};
 use crate::engine::process::probe::repeated::Means;
 use crate::engine::process::worker::Worker;
+use crate::sys::cgroup::Cgroup;
 use crate::sys::socket::PeerCredentials;
 use crate::sys::{clock, procfs, system};
 use crate::wire::error::Error;
@@ -59,18 +60,19 @@ impl Worker {
         Ok(variables)
     }
 
+    /// Ends the probe of an engine before this one.
+    pub(super) fn end_left_probe(&self) {
+        let left = self.tree.cgroup.as_ref().map(|cgroup| cgroup.below(CGROUP));
+        if let Some(left) = left.filter(Cgroup::exists) {
+            let _ = left.kill();
+        }
+    }
+
     /// Starts to look whether the run is ready, if its definition says how that shows; else whether it is
     /// well.
     pub(super) fn start_probes(&mut self) {
         if self.record.state != State::Running {
             return;
-        }
-        if let Some(cgroup) = &self.tree.cgroup {
-            // Of an engine before this one.
-            let left = cgroup.below(CGROUP);
-            if left.exists() {
-                let _ = left.kill();
-            }
         }
         let (spec, now) = (self.process.spec(), clock::now_ms());
         let was_ready = self.record.ready || self.record.was_ready;

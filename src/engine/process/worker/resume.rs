@@ -107,6 +107,7 @@ impl Worker {
     }
 
     pub(super) fn resume_state(&mut self) {
+        self.end_left_probe();
         match self.record.state {
             State::Starting if self.record.pid.is_none() => {
                 let failed = self.act(Action::Spawn);
