@@ -171,7 +171,7 @@ mod tests {
         let item = |name: &str, instance| {
             let mut p = process(name);
             p.instance = instance;
-            Item { target: name.into(), process: Some(p), error: None, unrecorded: None }
+            Item { target: name.into(), process: Some(p), error: None, unrecorded: None, has_others: false }
         };
         let items = vec![item("w-10", Some(10)), item("b", None), item("w-2", Some(2)), item("a", None)];
         let sorted = in_order(items, &["b".into(), "*".into()]);

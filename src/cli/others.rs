@@ -15,10 +15,12 @@ use crate::wire::time::Timestamp;
 /// Says on standard error who has gone with those of the answer, and who was started for them since they were
 /// asked for. A program may ask for events.
 pub fn tell_followers(session: &Session, client: &mut Client, items: &[Item], asked: Option<Timestamp>) {
-    let changed = items.iter().filter(|item| item.error.is_none()).filter_map(|item| item.process.as_ref());
-    if session.is_json() || changed.clone().next().is_none() {
+    let changed = items.iter().filter(|item| item.error.is_none());
+    // That costs a script a request, where there is something to tell.
+    if session.is_json() || !changed.clone().any(|item| item.has_others) {
         return;
     }
+    let changed = changed.filter_map(|item| item.process.as_ref());
     let all = client.list(List { followers: true, ..List::default() }).unwrap_or_default();
     // Another machine has another clock.
     let asked = asked.filter(|_| !session.remote.is_given());

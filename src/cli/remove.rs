@@ -97,6 +97,7 @@ mod tests {
             process: None,
             error: code.map(|code| Error::new(code, "as it is")),
             unrecorded: None,
+            has_others: false,
         };
         let targets = ["*".to_owned(), "web".to_owned(), "db-*".to_owned()];
         let hears = |item: &Item| [false, true].map(|force| !is_as_wanted(item, &targets, force));

@@ -436,7 +436,8 @@ mod tests {
     }
 
     fn item(target: &str, error: Option<Error>) -> Reply {
-        Reply::Item(Item { target: target.into(), process: Some(process(target)), error, unrecorded: None })
+        let process = Some(process(target));
+        Reply::Item(Item { target: target.into(), process, error, unrecorded: None, has_others: false })
     }
 
     #[test]

@@ -98,7 +98,8 @@ impl Session {
         match result {
             Ok(replies) => Ok(replies.into_iter().map(gone_is_removed).collect()),
             Err(e) if e.code == Code::NotFound => {
-                let item = |target| Item { target, process: None, error: None, unrecorded: None };
+                let item =
+                    |target| Item { target, process: None, error: None, unrecorded: None, has_others: false };
                 Ok(removed.into_iter().map(|target| Reply::Item(item(target))).collect())
             }
             Err(e) => Err(e),

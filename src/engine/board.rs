@@ -120,6 +120,15 @@ impl Board {
         inner.standings.iter().filter(meant).map(|(_, standing)| standing.clone()).collect()
     }
 
+    /// Whether it needs others, or others require it.
+    #[must_use]
+    pub fn has_others(&self, id: ProcessId) -> bool {
+        let inner = self.0.lock();
+        let Some(own) = inner.standings.get(&id) else { return false };
+        let is_required = |other: &Standing| other.needs.requires.iter().any(|name| own.is_meant_by(name));
+        !own.needs.is_none() || inner.standings.values().any(is_required)
+    }
+
     /// Whether others have to go before this one does. `all`: at the end of the service everybody goes.
     #[must_use]
     pub fn has_to_wait(&self, id: ProcessId, all: bool) -> bool {
@@ -312,6 +321,9 @@ mod tests {
             board.has_to_wait(db, false) && board.has_to_wait(web, false) && !board.has_to_wait(top, true)
         );
         assert_eq!((board.waits_ms(db), board.waits_ms(top)), (2 * (1000 + KILL_MS), 0));
+        let alone = ProcessId::new();
+        board.put(alone, standing("alone", &[]));
+        assert_eq!([db, web, top, alone].map(|id| board.has_others(id)), [true, true, true, false]);
         let needs = Needs { after: vec!["db".into()], ..Needs::default() };
         board.put(web, Standing { needs: Arc::new(needs), ..standing("web", &[]) });
         assert!(!board.has_to_wait(db, false) && board.has_to_wait(db, true), "at the end everybody goes");

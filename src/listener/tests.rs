@@ -41,8 +41,15 @@ impl Toy {
     fn answer(&self, request: Request, replies: &mut Replies<'_>) -> Result<(), Closed> {
         match request {
             Request::Status(r) => {
-                let item =
-                    |target| Reply::Item(Item { target, process: None, error: None, unrecorded: None });
+                let item = |target| {
+                    Reply::Item(Item {
+                        target,
+                        process: None,
+                        error: None,
+                        unrecorded: None,
+                        has_others: false,
+                    })
+                };
                 for target in r.targets {
                     replies.send(&item(target), More::Follows)?;
                 }

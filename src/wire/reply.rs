@@ -67,6 +67,8 @@ pub struct Item {
     pub error: Option<Error>,
     /// What was done, but could not be recorded, and why.
     pub unrecorded: Option<String>,
+    /// Of a stop or restart: it needs others, or others require it, and something may have been done to those.
+    pub has_others: bool,
 }
 
 /// How a process is to be run.
@@ -200,6 +202,7 @@ impl Reply {
                 process: i.process.as_ref().map(Process::to_wire),
                 error: i.error.as_ref().map(Error::to_wire),
                 unrecorded: i.unrecorded.clone().unwrap_or_default(),
+                has_others: i.has_others,
             }),
             Self::Processes(all) => {
                 Body::Processes(v1::Processes { processes: all.iter().map(Process::to_wire).collect() })
@@ -270,6 +273,7 @@ impl Reply {
                 process: i.process.map(Process::from_wire).transpose()?,
                 error: i.error.map(Error::from_wire),
                 unrecorded: (!i.unrecorded.is_empty()).then_some(i.unrecorded),
+                has_others: i.has_others,
             }),
             Body::Processes(all) => {
                 Self::Processes(all.processes.into_iter().map(Process::from_wire).collect::<Result<_, _>>()?)

@@ -134,6 +134,7 @@ mod tests {
                         process: Some(process(name)),
                         error: None,
                         unrecorded: None,
+                        has_others: false,
                     })
                 })
                 .collect(),
@@ -186,12 +187,14 @@ mod tests {
             process: None,
             error: Some(Error::new(Code::NotFound, "gone")),
             unrecorded: None,
+            has_others: false,
         });
         let left = Reply::Item(Item {
             target: "b".into(),
             process: Some(process("b")),
             error: None,
             unrecorded: None,
+            has_others: false,
         });
         let server = FakeServer::new(vec![
             vec![status(&["a", "b"]), Act::Hangup],

@@ -21,12 +21,13 @@ use crate::wire::time::millis;
 
 /// The result for a process that was found; `unrecorded`: why it is not recorded, if it is not.
 pub fn item(process: &Process, error: Option<Error>, unrecorded: Option<String>) -> Reply {
-    Reply::Item(Item { target: process.label(), process: Some(process.show()), error, unrecorded })
+    let (target, process) = (process.label(), Some(process.show()));
+    Reply::Item(Item { target, process, error, unrecorded, has_others: false })
 }
 
 /// The result for a target that means nothing.
 pub fn missing(target: String, error: Error, unrecorded: Option<String>) -> Reply {
-    Reply::Item(Item { target, process: None, error: Some(error), unrecorded })
+    Reply::Item(Item { target, process: None, error: Some(error), unrecorded, has_others: false })
 }
 
 impl Engine {
@@ -49,7 +50,8 @@ impl Engine {
         let asks = found.iter().map(|p| (Arc::clone(p), what(p))).collect();
         self.ask_and_then(asks, asked, replies, &mut |process, answered, replies| {
             let Answered { shown, error, unrecorded, .. } = *answered;
-            let item = Item { target: process.label(), process: Some(shown), error, unrecorded };
+            let has_others = self.context.board.has_others(process.id);
+            let item = Item { target: process.label(), process: Some(shown), error, unrecorded, has_others };
             replies.send(&Reply::Item(item), More::Follows)
         })?;
         Ok(Reply::Done)

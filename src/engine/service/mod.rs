@@ -223,7 +223,8 @@ impl Engine {
             let mut shown = process.show();
             let pid = shown.pid.filter(|_| r.look);
             shown.halted = pid.and_then(procfs::stat).is_some_and(|stat| stat.is_halted());
-            let item = Item { target: process.label(), process: Some(shown), error: None, unrecorded: None };
+            let (target, process) = (process.label(), Some(shown));
+            let item = Item { target, process, error: None, unrecorded: None, has_others: false };
             replies.send(&Reply::Item(item), More::Follows)?;
         }
         for (target, error) in missing {

@@ -207,6 +207,8 @@ impl TryFrom<api::TargetResult> for Item {
                 .error
                 .map(|e| Error::new(CODES.known(e.code).unwrap_or(Code::Failed), e.message).hint(e.hint)),
             unrecorded: (!result.unrecorded.is_empty()).then_some(result.unrecorded),
+            // That is not said here: who wants to know looks.
+            has_others: true,
         })
     }
 }
@@ -330,6 +332,7 @@ mod tests {
                 process: Some(process.clone()),
                 error: Some(Error::new(code, "a").hint("b")),
                 unrecorded: Some("c".into()),
+                has_others: true,
             };
             assert_eq!(Item::try_from(api::TargetResult::from(item.clone())), Ok(item));
         }
