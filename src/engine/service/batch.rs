@@ -49,7 +49,7 @@ impl Engine {
         }
         let asks = found.iter().map(|p| (Arc::clone(p), what(p))).collect();
         self.ask_and_then(asks, asked, replies, &mut |process, answered, replies| {
-            let Answered { shown, error, unrecorded, .. } = *answered;
+            let Answered { shown, error, unrecorded, .. } = answered;
             let has_others = self.context.board.has_others(process.id);
             let item = Item { target: process.label(), process: Some(shown), error, unrecorded, has_others };
             replies.send(&Reply::Item(item), More::Follows)
@@ -64,7 +64,7 @@ impl Engine {
         what: &Ask,
         asked: &Asked,
         replies: &mut Replies<'_>,
-    ) -> Result<Vec<Box<Answered>>, Closed> {
+    ) -> Result<Vec<Answered>, Closed> {
         let asks = processes.iter().map(|p| (Arc::clone(p), what.clone())).collect();
         let mut answers = Vec::new();
         self.ask_and_then(asks, asked, replies, &mut |_, answered, _| {
@@ -79,7 +79,7 @@ impl Engine {
         asks: Vec<(Arc<Process>, Ask)>,
         asked: &Asked,
         replies: &mut Replies<'_>,
-        then: &mut dyn FnMut(&Process, Box<Answered>, &mut Replies<'_>) -> Result<(), Closed>,
+        then: &mut dyn FnMut(&Process, Answered, &mut Replies<'_>) -> Result<(), Closed>,
     ) -> Result<(), Closed> {
         let (to, answers) = unbounded();
         for (tag, (process, what)) in asks.iter().enumerate() {
@@ -89,7 +89,7 @@ impl Engine {
         let mut left = asks.len();
         let mut client = Ok(());
         while left > 0 {
-            while let Ok(mut answered) = answers.try_recv() {
+            while let Ok(mut answered) = answers.try_recv().map(|answered| *answered) {
                 left -= 1;
                 let (process, what) = &asks[answered.tag];
                 let write_seq = match what {
