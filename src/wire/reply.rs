@@ -67,7 +67,7 @@ pub struct Item {
     pub error: Option<Error>,
     /// What was done, but could not be recorded, and why.
     pub unrecorded: Option<String>,
-    /// Of a stop or restart: it needs others, or others require it, and something may have been done to those.
+    /// Of a stop or restart: it needs others, or others require it, and something was done to those, perhaps.
     pub has_others: bool,
 }
 

@@ -23,8 +23,8 @@ pub struct Who {
 }
 
 impl Who {
-    /// The peer, or the user that it speaks for. The gateway is known by the way that its connections come, and
-    /// may nothing for itself that a viewer may not.
+    /// The peer, or the user that it speaks for. The gateway is known by the way that its connections come,
+    /// and may nothing for itself that a viewer may not.
     pub fn of(caller: &Caller, on_behalf_of: Option<Behalf>) -> Result<Self, Error> {
         let Caller { uid, pid, is_owner, role, is_gateway, .. } = *caller;
         let is_trusted = is_gateway || is_owner;
