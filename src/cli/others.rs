@@ -16,7 +16,7 @@ use crate::wire::time::Timestamp;
 /// asked for. A program may ask for events.
 pub fn tell_followers(session: &Session, client: &mut Client, items: &[Item], asked: Option<Timestamp>) {
     let changed = items.iter().filter(|item| item.error.is_none());
-    // That costs a script a request, where there is something to tell.
+    // The list costs a script one more request: only where there may be something to tell.
     if session.is_json() || !changed.clone().any(|item| item.has_others) {
         return;
     }

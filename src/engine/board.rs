@@ -120,13 +120,12 @@ impl Board {
         inner.standings.iter().filter(meant).map(|(_, standing)| standing.clone()).collect()
     }
 
-    /// Whether it needs others, or others require it.
+    /// Whether it needs others, or others go when it does.
     #[must_use]
     pub fn has_others(&self, id: ProcessId) -> bool {
         let inner = self.0.lock();
         let Some(own) = inner.standings.get(&id) else { return false };
-        let is_required = |other: &Standing| other.needs.requires.iter().any(|name| own.is_meant_by(name));
-        !own.needs.is_none() || inner.standings.values().any(is_required)
+        !own.needs.is_none() || inner.standings.values().any(|other| other.follows(own))
     }
 
     /// Whether others have to go before this one does. `all`: at the end of the service everybody goes.

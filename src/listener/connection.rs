@@ -31,7 +31,7 @@ pub struct Caller {
     pub gid: u32,
     /// For logs only: numbers are reused.
     pub pid: u32,
-    /// Root, or the user that the service runs as.
+    /// Root, or the user that the service runs as; never by the gateway's way, whoever that runs as.
     pub is_owner: bool,
     /// What it may ask for.
     pub role: Role,

@@ -159,14 +159,11 @@ impl Cgroup {
     /// written. Where the directory of all has vanished (whoever may write there can take away an empty one),
     /// it is made again.
     pub fn create(&self) -> io::Result<File> {
-        match fs::create_dir(&self.0) {
-            Ok(()) => {}
-            Err(e) => {
-                if e.kind() == io::ErrorKind::AlreadyExists {
-                    self.remove();
-                }
-                fs::create_dir_all(&self.0)?;
+        if let Err(e) = fs::create_dir(&self.0) {
+            if e.kind() == io::ErrorKind::AlreadyExists {
+                self.remove();
             }
+            fs::create_dir_all(&self.0)?;
         }
         OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_PATH).open(&self.0)
     }

@@ -67,7 +67,7 @@ pub struct Item {
     pub error: Option<Error>,
     /// What was done, but could not be recorded, and why.
     pub unrecorded: Option<String>,
-    /// Of a stop or restart: it needs others, or others require it, and something was done to those, perhaps.
+    /// It needs others, or others go when it does: who stops or restarts it may look what became of those.
     pub has_others: bool,
 }
 
