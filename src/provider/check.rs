@@ -35,24 +35,26 @@ impl Providers {
 
     fn check_alias(&self, alias: &Alias, timeout: Duration) -> Result<Option<ProviderAnswer>, Failure> {
         let Phase::Ready(run) = alias.current.lock().phase().clone() else { return Ok(None) };
-        let was_open = run.is_connected();
-        let result = run.connection().and_then(|connection| connection.health(timeout));
+        let mut is_new = false;
+        let result = run.connect().and_then(|(connection, is_opened)| {
+            is_new = is_opened;
+            connection.health(timeout)
+        });
+        // What was opened for this alone is not left open, whatever came of it: nobody else looks after it.
+        if is_new && alias.calls.idle_since().is_some() {
+            run.disconnect();
+        }
         if run.cancel.is_cancelled() {
             return Err(Failure::ShutDown);
         }
-        let (health, _) = match result {
-            Ok(health) => health,
+        match result {
+            Ok((health, _)) => Ok(Some(ProviderAnswer::Health(health))),
             Err(failure @ (Failure::Unavailable { .. } | Failure::NotProven { .. })) => {
                 let Some(why) = self.site.look_after(&run)? else { return Err(failure) };
                 alias.ended(&run, &why);
-                return Err(why);
+                Err(why)
             }
-            Err(failure) => return Err(failure),
-        };
-        // What was opened for this alone is not left open.
-        if !was_open && alias.calls.idle_since().is_some() {
-            run.disconnect();
+            Err(failure) => Err(failure),
         }
-        Ok(Some(ProviderAnswer::Health(health)))
     }
 }

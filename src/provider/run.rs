@@ -141,8 +141,13 @@ impl Run {
 
     /// The present connection, or a new one to the same process.
     pub fn connection(&self) -> Result<Connection, Failure> {
+        self.connect().map(|(connection, _)| connection)
+    }
+
+    /// The same, and whether it is a new one.
+    pub fn connect(&self) -> Result<(Connection, bool), Failure> {
         if let Some(connection) = &*self.connection.lock() {
-            return Ok(connection.clone());
+            return Ok((connection.clone(), false));
         }
         let (timeout, cancel) = (self.definition.timeouts.health, self.cancel.clone());
         let opened = match &self.definition.remote {
@@ -152,7 +157,9 @@ impl Run {
                 Connection::open(port, timeout, cancel, &self.proof).map_err(NotOpen::failure)?
             }
         };
-        Ok(self.connection.lock().get_or_insert(opened).clone())
+        let mut present = self.connection.lock();
+        let is_new = present.is_none();
+        Ok((present.get_or_insert(opened).clone(), is_new))
     }
 
     pub fn is_connected(&self) -> bool {

@@ -22,11 +22,11 @@ pub struct Elsewhere {
 
 impl Elsewhere {
     pub fn start(mode: &str) -> Self {
-        Self::with(Command::new(fixture("rude")), mode)
+        Self::with(Command::new(fixture("rude")), &[mode])
     }
 
-    fn with(mut command: Command, mode: &str) -> Self {
-        command.arg(mode);
+    fn with(mut command: Command, args: &[&str]) -> Self {
+        command.args(args);
         let program = Running::new(command);
         let line = program.line_with("PROVIDER_PORT=", SOON);
         let port = line.trim().trim_start_matches("PROVIDER_PORT=").parse().expect("it is a port");
@@ -149,6 +149,28 @@ fn one_that_was_started_afresh_is_initialised_again_and_a_channel_is_given_back(
     assert!(registry.kinds("app").contains(&"circuit-breaker-opened".to_owned()));
 }
 
+/// Nobody else would look after it: it would stay open, and be taken for one in use by the next check.
+#[test]
+fn a_check_that_fails_leaves_no_channel_open() {
+    let scratch = Scratch::new();
+    let registry = Registry::configured(
+        &scratch,
+        "[registry.health]\ncheck_interval = '200ms'\ntimeout = '100ms'\n\
+         [registry.circuit_breaker]\nfailure_threshold = 1000\n",
+    );
+    let state = scratch.file("state");
+    let there = Elsewhere::with(Command::new(fixture("rude")), &["by-file", &state]);
+    let way = Forwarder::to(there.port);
+    registry.ok(&["register", "app", "--address", &way.address()]);
+    wait::until("that of the registration is given back", SOON, || way.open.load(Ordering::Relaxed) == 0);
+    fs::write(&state, "hang").expect("it is ours");
+    wait::until("it does not answer", SOON, || registry.status("app") == "degraded");
+    let before = way.made.load(Ordering::Relaxed);
+    wait::until("each check has its own", SOON, || way.made.load(Ordering::Relaxed) > before + 3);
+    registry.ok(&["monitor", "stop", "app"]);
+    wait::until("the last one is given back", SOON, || way.open.load(Ordering::Relaxed) == 0);
+}
+
 /// Certificates for both ends.
 fn certificates(scratch: &Scratch, directory: &str) -> String {
     let directory = scratch.file(directory);
@@ -171,7 +193,7 @@ fn secret(scratch: &Scratch, directory: &str) -> Elsewhere {
     serde_json::to_writer(file, &launch).expect("it is written");
     let mut command = Command::new(fixture("rude"));
     command.env("PROVIDER_TLS", "1").env("PROVIDER_LAUNCH_FILE", path);
-    Elsewhere::with(command, "fine")
+    Elsewhere::with(command, &["fine"])
 }
 
 #[test]
