@@ -324,15 +324,10 @@ impl Registry {
         let period = self.settings.breaker.monitoring_period;
         for entry in self.of_set(None) {
             let end = self.providers.last_end(&entry.name);
-            let e = end.as_ref().map(|end| failure::ended(&entry.name, &end.how));
-            let crashes = self.look(&entry, e.as_ref(), CAUSE_EXIT);
-            let why = e.as_ref().map_or(CRASHED, |e| without_name(&entry.name, &e.message));
             // What is older than the window would not count any more if somebody had seen it.
             let is_late =
-                end.is_some_and(|end| Timestamp::now().0.saturating_sub(end.at.0) >= millis(period));
-            if !is_late {
-                (0..crashes).for_each(|_| entry.gate.fail(why));
-            }
+                end.as_ref().is_some_and(|end| Timestamp::now().0.saturating_sub(end.at.0) >= millis(period));
+            self.look_at_end(&entry, end.as_ref().map(|end| &*end.how), !is_late);
             self.settle(&entry);
             self.ended(&entry.name);
         }
@@ -342,14 +337,23 @@ impl Registry {
     pub(super) fn ended(&self, name: &ProviderName) {
         let Ok(entry) = self.find(name) else { return };
         let Some(end) = self.providers.take_end(name) else { return };
-        let e = if let End::ByItself(how) = end { Some(failure::ended(name, &how)) } else { None };
-        let crashes = self.look(&entry, e.as_ref(), CAUSE_EXIT);
-        let why = e.as_ref().map_or(CRASHED, |e| without_name(name, &e.message));
-        (0..crashes).for_each(|_| entry.gate.fail(why));
-        if crashes > 0 {
-            self.sign(&entry, Sign::Fails, why, CAUSE_EXIT);
+        let how = if let End::ByItself(how) = &end { Some(&**how) } else { None };
+        if let Some(why) = self.look_at_end(&entry, how, true) {
+            self.sign(&entry, Sign::Fails, &why, CAUSE_EXIT);
         }
         self.settle(&entry);
+    }
+
+    /// Looks what an end has come to; `how` it ended, if by itself. Why it is a crash, if it is one that nobody
+    /// has seen. `is_counted`: for the breaker.
+    fn look_at_end(&self, entry: &Arc<Entry>, how: Option<&str>, is_counted: bool) -> Option<String> {
+        let e = how.map(|how| failure::ended(&entry.name, how));
+        let crashes = self.look(entry, e.as_ref(), CAUSE_EXIT);
+        let why = e.as_ref().map_or(CRASHED, |e| without_name(&entry.name, &e.message));
+        if is_counted {
+            (0..crashes).for_each(|_| entry.gate.fail(why));
+        }
+        (crashes > 0).then(|| why.to_owned())
     }
 
     /// Of a type that says only how it is run it is what its definition says by now.
