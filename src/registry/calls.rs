@@ -344,8 +344,8 @@ impl Registry {
         self.settle(&entry);
     }
 
-    /// Looks what an end has come to; `how` it ended, if by itself. Why it is a crash, if it is one that nobody
-    /// has seen. `is_counted`: for the breaker.
+    /// Looks what an end has come to; `how` it ended, if by itself. What is returned says why it is a crash,
+    /// if it is one that nobody has seen. `is_counted`: for the breaker.
     fn look_at_end(&self, entry: &Arc<Entry>, how: Option<&str>, is_counted: bool) -> Option<String> {
         let e = how.map(|how| failure::ended(&entry.name, how));
         let crashes = self.look(entry, e.as_ref(), CAUSE_EXIT);
