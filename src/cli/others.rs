@@ -86,7 +86,27 @@ fn has_gone(process: &Process, whom: &Process) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::fake_server::process;
+    use crate::client::fake_server::{Act, FakeServer, process};
+    use crate::wire::reply::Reply;
+    use crate::wire::request::Request;
+
+    #[test]
+    fn where_nobody_follows_no_list_is_asked_for() {
+        let list = || Act::Answer(vec![Reply::Processes(Vec::new())]);
+        let server = FakeServer::new(vec![vec![list(), list()]]);
+        let mut client = Client::connect(&server.path()).unwrap();
+        let mut tell = |has_others| {
+            let process = Some(process("one"));
+            let item = Item { target: "one".into(), process, error: None, unrecorded: None, has_others };
+            tell_followers(&Session::new(Vec::new()), &mut client, &[item], None);
+        };
+        tell(false);
+        tell(true);
+        let other = List::default();
+        client.list(other.clone()).unwrap();
+        let followers = List { followers: true, ..List::default() };
+        assert_eq!(server.finish().requests, [followers, other].map(Request::List));
+    }
 
     #[test]
     fn who_follows_a_follower_follows_and_who_did_so_before_does_not() {

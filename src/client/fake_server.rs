@@ -21,7 +21,7 @@ use crate::wire::spec::RestartPolicy;
 use crate::wire::time::Timestamp;
 
 /// What the server does with one request.
-pub(super) enum Act {
+pub(crate) enum Act {
     /// Answers with these, the last one marked.
     Answer(Vec<Reply>),
     /// Answers with these, then breaks the connection.
@@ -32,21 +32,21 @@ pub(super) enum Act {
 
 /// What the server saw.
 #[derive(Default)]
-pub(super) struct Seen {
-    pub(super) requests: Vec<Request>,
+pub(crate) struct Seen {
+    pub(crate) requests: Vec<Request>,
     /// The keys that they came with.
     pub(super) keys: Vec<Option<OrderKey>>,
     /// Whole frames in the first read of each connection.
     pub(super) first_reads: Vec<usize>,
 }
 
-pub(super) struct FakeServer {
+pub(crate) struct FakeServer {
     dir: TempDir,
     thread: JoinHandle<Seen>,
 }
 
 impl FakeServer {
-    pub(super) fn new(script: Vec<Vec<Act>>) -> Self {
+    pub(crate) fn new(script: Vec<Vec<Act>>) -> Self {
         let dir = TempDir::new().unwrap();
         let listener = UnixListener::bind(dir.path().join("sock")).unwrap();
         let thread = thread::spawn(move || play(&listener, script));
@@ -57,7 +57,7 @@ impl FakeServer {
         Session::open(&Address::socket(self.path())).unwrap()
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("sock")
     }
 
@@ -67,7 +67,7 @@ impl FakeServer {
     }
 
     /// Waits for the end of the script.
-    pub(super) fn finish(self) -> Seen {
+    pub(crate) fn finish(self) -> Seen {
         self.thread.join().unwrap()
     }
 }
