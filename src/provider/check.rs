@@ -35,11 +35,9 @@ impl Providers {
 
     fn check_alias(&self, alias: &Alias, timeout: Duration) -> Result<Option<ProviderAnswer>, Failure> {
         let Phase::Ready(run) = alias.current.lock().phase().clone() else { return Ok(None) };
-        let mut is_new = false;
-        let result = run.connect().and_then(|(connection, is_opened)| {
-            is_new = is_opened;
-            connection.health(timeout)
-        });
+        let connected = run.connect();
+        let is_new = matches!(connected, Ok((_, true)));
+        let result = connected.and_then(|(connection, _)| connection.health(timeout));
         // What was opened for this alone is not left open, whatever came of it: nobody else looks after it.
         if is_new && alias.calls.idle_since().is_some() {
             run.disconnect();
